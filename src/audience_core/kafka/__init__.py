@@ -1,0 +1,1 @@
+"""Kafka: clients are made here and passed in; nothing connects at import."""

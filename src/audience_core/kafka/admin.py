@@ -1,0 +1,89 @@
+"""Makes and checks the topics."""
+
+import logging
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from audience_core.errors import KafkaUnavailable, TopicMismatch
+from audience_core.kafka.client import options
+from audience_core.settings import CoreSettings
+from audience_core.topics import TOPICS, TopicSpec
+
+_TIMEOUT = 10.0
+
+
+class TopicAdmin:
+    """Creates the topics of `topics.py`, and tells how existing ones differ."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self._settings = settings
+        self._client = AdminClient(options(settings, "admin"), logger=logging.getLogger("rdkafka"))
+
+    def create_missing(self) -> list[str]:
+        """Create what is missing and return the names; then check all. Raises TopicMismatch, KafkaUnavailable."""
+        existing = self._existing()
+        missing = [spec for spec in TOPICS if spec.name not in existing]
+        if missing:
+            futures = self._client.create_topics([self._new(spec) for spec in missing], request_timeout=_TIMEOUT)
+            for name, future in futures.items():
+                try:
+                    future.result()
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise KafkaUnavailable(f"topic {name} could not be created: {error.args[0].str()}") from error
+        self.check()
+        return [spec.name for spec in missing]
+
+    def check(self) -> None:
+        """Raise TopicMismatch when a topic is missing or has other partitions, replication or clean-up."""
+        existing = self._existing()
+        problems = [problem for spec in TOPICS for problem in self._differences(spec, existing)]
+        if problems:
+            raise TopicMismatch("; ".join(problems))
+
+    def topic_id(self, topic: str) -> str:
+        """The id that Kafka gave the topic at its creation: a recreated topic has another one."""
+        try:
+            described = self._client.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT)[topic].result()
+        except KafkaException as error:
+            raise KafkaUnavailable(f"topic {topic} could not be described: {error.args[0].str()}") from error
+        return str(described.topic_id)
+
+    def _existing(self) -> dict[str, Any]:
+        try:
+            return dict(self._client.list_topics(timeout=_TIMEOUT).topics)
+        except KafkaException as error:
+            raise KafkaUnavailable(
+                f"no broker answers at {self._settings.kafka_bootstrap_servers} (AUDIENCE_KAFKA_BOOTSTRAP_SERVERS)"
+            ) from error
+
+    def _new(self, spec: TopicSpec) -> NewTopic:
+        return NewTopic(
+            spec.name, self._settings.shards, self._settings.kafka_replication, config=self._config(spec)
+        )
+
+    def _config(self, spec: TopicSpec) -> dict[str, str]:
+        return {**spec.config, "min.insync.replicas": str(max(1, self._settings.kafka_replication - 1))}
+
+    def _differences(self, spec: TopicSpec, existing: dict[str, Any]) -> list[str]:
+        if spec.name not in existing:
+            return [f"topic {spec.name} is missing: run `audience-stream topics create`"]
+        partitions = existing[spec.name].partitions
+        problems = []
+        if len(partitions) != self._settings.shards:
+            problems.append(f"{spec.name} has {len(partitions)} partitions, AUDIENCE_SHARDS is {self._settings.shards}")
+        replicas = {len(partition.replicas) for partition in partitions.values()}
+        if replicas and min(replicas) < self._settings.kafka_replication:
+            problems.append(
+                f"{spec.name} has {min(replicas)} replicas, AUDIENCE_KAFKA_REPLICATION is "
+                f"{self._settings.kafka_replication}"
+            )
+        resource = ConfigResource(ResourceType.TOPIC, spec.name)
+        found = self._client.describe_configs([resource], request_timeout=_TIMEOUT)[resource].result()
+        for name, wanted in self._config(spec).items():
+            if name != "retention.ms" and (name not in found or found[name].value != wanted):
+                value = found[name].value if name in found else None
+                problems.append(f"{spec.name} has {name}={value}, wanted {wanted}")
+        return problems

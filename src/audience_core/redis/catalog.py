@@ -1,0 +1,81 @@
+"""The catalog: each account's audiences, with names, status and epochs. Written by the gateway and by the indexer."""
+
+import json
+from typing import cast
+
+from audience_core.domain.records import AudienceSubscription
+from audience_core.domain.subscriptions import SubscriptionAction, apply_subscription, newer
+from audience_core.redis import keys, scripts
+from audience_core.redis.connect import AsyncRedis, Redis, async_redis_faults, redis_faults
+
+Catalog = dict[int, AudienceSubscription]
+"""audience id → state of its subscription"""
+
+
+def parse(entries: dict[str, str]) -> Catalog:
+    """Read the fields of a catalog hash."""
+    return {int(audience_id): cast(AudienceSubscription, json.loads(text)) for audience_id, text in entries.items()}
+
+
+class AsyncCatalogStore:
+    """The catalog as the gateway and the segment API use it. Methods raise RedisUnavailable."""
+
+    def __init__(self, client: AsyncRedis) -> None:
+        self._client = client
+
+    async def subscribe(
+        self,
+        *,
+        account: str,
+        audience_id: int,
+        action: SubscriptionAction,
+        name: str,
+        description: str,
+        settings: dict[str, str],
+        occurred_at: int,
+    ) -> AudienceSubscription:
+        """Apply a subscription message and return the state after it, whoever else writes meanwhile."""
+        async with async_redis_faults("writing the catalog"):
+            while True:
+                field = str(audience_id)
+                before = await self._client.hget(keys.catalog(account), field)  # type: ignore[misc]
+                state = apply_subscription(
+                    cast(AudienceSubscription, json.loads(before)) if before else None,
+                    account=account,
+                    audience_id=audience_id,
+                    action=action,
+                    name=name,
+                    description=description,
+                    settings=settings,
+                    occurred_at=occurred_at,
+                )
+                args = [field, before or "", json.dumps(state, ensure_ascii=False)]
+                if await scripts.call_async(self._client, "compare_and_set", [keys.catalog(account)], args):
+                    await self._client.hincrby(keys.CATALOG_VERSIONS, account, 1)  # type: ignore[misc]
+                    return state
+
+    async def read(self, account: str) -> Catalog:
+        """All audiences of an account."""
+        async with async_redis_faults("reading the catalog"):
+            return parse(await self._client.hgetall(keys.catalog(account)))  # type: ignore[misc]
+
+    async def versions(self) -> dict[str, str]:
+        """account → a number that changes with its catalog."""
+        async with async_redis_faults("reading the catalog's versions"):
+            return dict(await self._client.hgetall(keys.CATALOG_VERSIONS))  # type: ignore[misc]
+
+
+def restore(client: Redis, state: AudienceSubscription) -> None:
+    """Write a state that came back from the subscriptions topic, unless the catalog holds a newer one."""
+    key, field = keys.catalog(state["account"]), str(state["audience_id"])
+    with redis_faults("restoring the catalog"):
+        while True:
+            before = cast("str | None", client.hget(key, field))
+            if before:
+                current = cast(AudienceSubscription, json.loads(before))
+                if newer(current, state) == current:
+                    return
+            args = [field, before or "", json.dumps(state, ensure_ascii=False)]
+            if scripts.call(client, "compare_and_set", [key], args):
+                client.hincrby(keys.CATALOG_VERSIONS, state["account"], 1)
+                return

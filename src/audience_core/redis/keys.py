@@ -1,0 +1,65 @@
+"""Names of every Redis key. All keys of a shard share the hash tag `{s<shard>}`, so one script may touch them all."""
+
+SHARD_COUNT = "shards"
+API_KEYS = "keys"
+API_KEYS_VERSION = "keys:version"
+ACCOUNTS = "accounts"
+CATALOG_VERSIONS = "catalog:versions"
+INDEX_VERSION = "index:version"
+ALL_MEMBERS = "{s*}:m:*"
+
+
+def shard_prefix(shard: int) -> str:
+    """`{s7}:`, what every key of a shard starts with."""
+    return f"{{s{shard}}}:"
+
+
+def members(shard: int, account: str, mpid: str) -> str:
+    """SET of the audiences that a visitor is in."""
+    return f"{{s{shard}}}:m:{account}:{mpid}"
+
+
+def guards(shard: int, account: str, mpid: str) -> str:
+    """HASH member → signed time of its last change; field `r` is the visitor's last received_at."""
+    return f"{{s{shard}}}:v:{account}:{mpid}"
+
+
+def counts(shard: int) -> str:
+    """HASH account:member → number of MPIDs of this shard in it."""
+    return f"{{s{shard}}}:c"
+
+
+def offset(shard: int) -> str:
+    """HASH topic (topic id), offset (next offset to apply)."""
+    return f"{{s{shard}}}:o"
+
+
+def parse_members(key: str) -> tuple[int, str]:
+    """(shard, account) of the key of a member set."""
+    tag, _, rest = key.partition(":m:")
+    return int(tag[2:-1]), rest.split(":", 1)[0]
+
+
+def catalog(account: str) -> str:
+    """HASH audience id → JSON of the subscription's state."""
+    return f"catalog:{account}"
+
+
+def index(account: str) -> str:
+    """ZSET of the populated audiences of an account, scored by count."""
+    return f"index:{account}"
+
+
+def index_counts(account: str) -> str:
+    """HASH audience id → JSON of count and time, also of those that are empty."""
+    return f"index:{account}:counts"
+
+
+def connectors(account: str) -> str:
+    """HASH connector id → JSON."""
+    return f"accounts:{account}:connectors"
+
+
+def account_keys(account: str) -> str:
+    """HASH API key id → JSON without the secret."""
+    return f"accounts:{account}:keys"

@@ -1,0 +1,157 @@
+"""The state of a shard in Redis: sets, guards, counts and the offset, changed by one script."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from audience_core.domain.members import decode_member, encode_guard, encode_member
+from audience_core.domain.records import IdentitiesErased, MembershipChange, VisitorErased
+from audience_core.errors import FencedError, ShardRefused
+from audience_core.redis import keys, scripts
+from audience_core.redis.connect import Redis, redis_faults
+from audience_core.settings import CoreSettings
+
+Operation = list[str | int]
+Counts = dict[tuple[str, int, int], int]
+"""(account, audience id, epoch) → number of MPIDs"""
+
+
+def change_operation(record: MembershipChange) -> Operation:
+    """Arguments of the script for one profile's changes."""
+    operation: Operation = ["M", record["account"], record["mpid"], record["received_at"], len(record["changes"])]
+    for change in record["changes"]:
+        operation.append(encode_member(change["audience_id"], change["epoch"]))
+        operation.append(encode_guard(change["action"], record["occurred_at"]))
+    operation.append(len(record["identities"]))
+    operation.extend(record["identities"])
+    return operation
+
+
+def erase_visitor_operation(record: VisitorErased) -> Operation:
+    """Arguments of the script for the erasure of one visitor."""
+    return ["V", record["account"], record["mpid"], record["received_at"]]
+
+
+def erase_identities_operation(record: IdentitiesErased) -> Operation:
+    """Arguments of the script for an erasure by identities."""
+    return ["I", record["account"], record["received_at"], len(record["identities"]), *record["identities"]]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a batch did. `counts` holds the new absolute count of each audience that it touched."""
+
+    entered: int
+    left: int
+    unchanged: int
+    stale: int
+    suppressed: int
+    erased: int
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class StoredOffset:
+    """Where a shard's state stands: the topic it was read from, and the next offset."""
+
+    topic_id: str
+    offset: int
+
+
+class ShardStore:
+    """Reads and changes shards. Every method raises RedisUnavailable when Redis is away."""
+
+    def __init__(self, client: Redis, settings: CoreSettings) -> None:
+        self._client = client
+        window_s, suppression_s = settings.window_ms // 1000, settings.suppression_ms // 1000
+        # Redis's expiry may only be later than the rule's: a worker that lags by up to a window decides the same.
+        # The read side shows an exit for an hour, so a guard lives at least that long.
+        guard_ttl = max(2 * window_s, 7200)
+        self._limits = [settings.window_ms, settings.suppression_ms, guard_ttl, max(2 * suppression_s, 1)]
+
+    def locate(self, shard: int) -> StoredOffset | None:
+        """Where the shard stands, or None when Redis holds nothing of it."""
+        with redis_faults(f"reading the offset of shard {shard}"):
+            topic_id, offset = self._client.hmget(keys.offset(shard), ["topic", "offset"])  # type: ignore[misc]
+        return None if offset is None else StoredOffset(topic_id, int(offset))
+
+    def apply(
+        self, shard: int, topic_id: str, expected: int | None, next_offset: int, operations: list[Operation]
+    ) -> Applied:
+        """Apply a batch and store `next_offset`, or change nothing.
+
+        Raises FencedError when the stored offset is not `expected`, ShardRefused when the state came from another topic.
+        """
+        args: list[Any] = [topic_id, "" if expected is None else expected, next_offset, *self._limits]
+        for operation in operations:
+            args.extend(operation)
+        with redis_faults(f"applying a batch to shard {shard}"):
+            reply = scripts.call(self._client, "apply", [keys.offset(shard), keys.counts(shard)], args)
+        if reply[0] == "OFFSET":
+            raise FencedError(shard, expected, int(reply[1]) if reply[1] else None)
+        if reply[0] == "TOPIC":
+            raise ShardRefused(
+                f"shard {shard}: its state was read from topic id {reply[1]}, the topic now has id {topic_id}; it was "
+                "recreated. Empty Redis to rebuild from the new topic, or point the worker at the old one"
+            )
+        entered, left, unchanged, stale, suppressed, erased = reply[1]
+        counts = {_parse_field(field): int(count) for field, count in zip(reply[2], reply[3], strict=True)}
+        return Applied(entered, left, unchanged, stale, suppressed, erased, counts)
+
+    def snapshot(self, shard: int) -> tuple[Counts, int]:
+        """All counts of a shard and the offset that they belong to, read at one moment."""
+        with redis_faults(f"reading the counts of shard {shard}"):
+            pipe = self._client.pipeline(transaction=True)
+            pipe.hgetall(keys.counts(shard))
+            pipe.hget(keys.offset(shard), "offset")
+            counts, offset = pipe.execute()
+        return {_parse_field(field): int(count) for field, count in counts.items()}, int(offset or 0)
+
+    def recount(self) -> dict[int, Counts]:
+        """Count the sets themselves, shard by shard, as `verify` does."""
+        recounted: dict[int, Counts] = {}
+        for batch in self._member_keys():
+            with redis_faults("recounting the sets"):
+                pipe = self._client.pipeline(transaction=False)
+                for key in batch:
+                    pipe.smembers(key)
+                replies = pipe.execute()
+            for key, found in zip(batch, replies, strict=True):
+                shard, account = keys.parse_members(key)
+                counts = recounted.setdefault(shard, {})
+                for member in found:
+                    field = (account, *decode_member(member))
+                    counts[field] = counts.get(field, 0) + 1
+        return recounted
+
+    def _member_keys(self) -> Iterator[list[str]]:
+        with redis_faults("scanning the sets"):
+            seen: set[str] = set()  # SCAN may return a key twice while the table is resized
+            batch: list[str] = []
+            for key in self._client.scan_iter(match=keys.ALL_MEMBERS, count=1000):
+                if key in seen:
+                    continue
+                seen.add(key)
+                batch.append(key)
+                if len(batch) == 1000:  # noqa: PLR2004 - a pipeline of this size answers within the time-out
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+
+
+def claim_shard_count(client: Redis, shards: int) -> None:
+    """Store the number of shards on first use; raise ShardRefused when another number is stored."""
+    with redis_faults("reading the number of shards"):
+        client.setnx(keys.SHARD_COUNT, shards)
+        stored = client.get(keys.SHARD_COUNT)
+    if stored is not None and int(str(stored)) != shards:
+        raise ShardRefused(
+            f"Redis holds state of {stored} shards, AUDIENCE_SHARDS is {shards}; set AUDIENCE_SHARDS={stored}, or "
+            "rebuild into an empty Redis from a topic with the new number of partitions"
+        )
+
+
+def _parse_field(field: str) -> tuple[str, int, int]:
+    account, _, member = field.partition(":")
+    return (account, *decode_member(member))

@@ -1,0 +1,101 @@
+"""Settings that more than one service reads. Environment, prefix `AUDIENCE_`; frozen, read once at start."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from audience_core.errors import SettingsError
+
+S = TypeVar("S", bound="CoreSettings")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> object:
+    """Read `250ms`, `30s`, `5m`, `24h`, `21d` or a bare number of seconds; leave anything else to pydantic."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", value.strip())
+    if match is None:
+        return value
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class CoreSettings(BaseSettings):
+    """What every process of the system needs to find Kafka and Redis and to agree on the layout."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AUDIENCE_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated")
+    kafka_options: dict[str, Any] = Field(
+        default_factory=dict,
+        repr=False,
+        description="librdkafka options as a JSON object, passed through to every Kafka client",
+    )
+    kafka_replication: int = Field(
+        3, ge=1, description="replication factor of the topics; min in-sync replicas is one less, at least 1"
+    )
+    kafka_session_timeout: Duration = Field(
+        timedelta(seconds=10), description="how long the group waits for a silent worker"
+    )
+    kafka_group_protocol: Literal["classic", "consumer"] = Field(
+        "classic", description="classic (cooperative-sticky) or consumer (KIP-848)"
+    )
+    schema_registry_url: str | None = Field(
+        None, description="Confluent Schema Registry; without one, Avro single-object encoding is written"
+    )
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis address")
+    redis_mode: Literal["standalone", "cluster"] = Field("standalone", description="one server, or Redis Cluster")
+    redis_timeout: Duration = Field(timedelta(seconds=1), description="bound on every Redis call of a service")
+    shards: int = Field(64, ge=1, le=4096, description="partitions of the topics, and shards of the state")
+    ordering_window: Duration = Field(
+        timedelta(hours=24), description="for how long an older change that arrives late is recognised as older"
+    )
+    erasure_suppression: Duration = Field(
+        timedelta(days=21), description="for how long changes of an erased visitor are dropped"
+    )
+    identity_erasure: bool = Field(
+        True, description="index HMACs of identities, so that an erasure by e-mail or device id finds its visitors"
+    )
+    pepper: SecretStr = Field(
+        SecretStr(""), description="secret mixed into the HMACs of API keys and identities; changing it voids both"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto = console on a terminal, else JSON"
+    )
+    host: str = Field("0.0.0.0", description="address that the HTTP ports bind to")  # noqa: S104 - a container's port
+
+    @property
+    def window_ms(self) -> int:
+        return int(self.ordering_window.total_seconds() * 1000)
+
+    @property
+    def suppression_ms(self) -> int:
+        return int(self.erasure_suppression.total_seconds() * 1000)
+
+    def required_pepper(self) -> bytes:
+        """Return the pepper, or raise SettingsError: without one, stored keys could be guessed offline."""
+        pepper = self.pepper.get_secret_value()
+        if len(pepper) < 16:  # noqa: PLR2004 - 16 characters is the least that resists guessing
+            raise SettingsError("AUDIENCE_PEPPER is not set or shorter than 16 characters; set a long random secret")
+        return pepper.encode()
+
+
+def load(kind: type[S]) -> S:
+    """Read settings from the environment, or raise SettingsError naming each wrong variable."""
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = [
+            f"AUDIENCE_{str(problem['loc'][0]).upper()}: {problem['msg']}" if problem["loc"] else problem["msg"]
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("; ".join(lines)) from None
