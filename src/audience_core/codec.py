@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
@@ -37,8 +37,8 @@ def schema_folder() -> Path:
 def load_schema(name: str, version: int = VERSION) -> dict[str, Any]:
     """Parse `schemas/<name>.v<version>.avsc` once."""
     text = (schema_folder() / f"{name}.v{version}.avsc").read_text("utf-8")
-    parsed: dict[str, Any] = parse_schema(json.loads(text))
-    return parsed
+    parsed: Any = parse_schema(json.loads(text))
+    return cast("dict[str, Any]", parsed)
 
 
 @cache

@@ -1,1 +1,1 @@
-"""."""
+"""Takes mParticle's Firehose requests and publishes them to Kafka."""

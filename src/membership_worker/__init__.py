@@ -1,1 +1,1 @@
-"""."""
+"""Applies membership changes to Redis: read, decode, apply, publish counts, commit."""

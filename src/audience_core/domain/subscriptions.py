@@ -62,9 +62,7 @@ def newer(left: AudienceSubscription, right: AudienceSubscription) -> AudienceSu
     return max(left, right, key=lambda state: (state["updated_at"], state["epoch"]))
 
 
-def epoch_of_change(
-    current: AudienceSubscription | None, *, echoed: int | None, occurred_at: int
-) -> int | None:
+def epoch_of_change(current: AudienceSubscription | None, *, echoed: int | None, occurred_at: int) -> int | None:
     """Return the epoch that a membership change belongs to, or None when it belongs to nothing any more.
 
     mParticle echoes the epoch that the subscription's answer gave it. A sender that does not is taken to mean the

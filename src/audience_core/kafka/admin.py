@@ -4,7 +4,10 @@ import logging
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
 
 from audience_core.errors import KafkaUnavailable, TopicMismatch
 from audience_core.kafka.client import options
@@ -60,9 +63,7 @@ class TopicAdmin:
             ) from error
 
     def _new(self, spec: TopicSpec) -> NewTopic:
-        return NewTopic(
-            spec.name, self._settings.shards, self._settings.kafka_replication, config=self._config(spec)
-        )
+        return NewTopic(spec.name, self._settings.shards, self._settings.kafka_replication, config=self._config(spec))
 
     def _config(self, spec: TopicSpec) -> dict[str, str]:
         return {**spec.config, "min.insync.replicas": str(max(1, self._settings.kafka_replication - 1))}

@@ -60,7 +60,7 @@ class RecordProducer:
         self._thread.start()
 
     def send(self, records: Sequence[Outgoing], settled: Settled) -> None:
-        """Queue records. Raises ProducerQueueFull when the local queue has no room; those already queued may still go."""
+        """Queue records. Raises ProducerQueueFull when there is no room; those already queued may still go."""
         batch = _Batch(len(records), settled)
         for record in records:
             try:

@@ -1,7 +1,7 @@
 """The catalog: each account's audiences, with names, status and epochs. Written by the gateway and by the indexer."""
 
 import json
-from typing import cast
+from typing import Any, cast
 
 from audience_core.domain.records import AudienceSubscription
 from audience_core.domain.subscriptions import SubscriptionAction, apply_subscription, newer
@@ -21,7 +21,7 @@ class AsyncCatalogStore:
     """The catalog as the gateway and the segment API use it. Methods raise RedisUnavailable."""
 
     def __init__(self, client: AsyncRedis) -> None:
-        self._client = client
+        self._client: Any = client
 
     async def subscribe(
         self,
@@ -38,7 +38,7 @@ class AsyncCatalogStore:
         async with async_redis_faults("writing the catalog"):
             while True:
                 field = str(audience_id)
-                before = await self._client.hget(keys.catalog(account), field)  # type: ignore[misc]
+                before = await self._client.hget(keys.catalog(account), field)
                 state = apply_subscription(
                     cast(AudienceSubscription, json.loads(before)) if before else None,
                     account=account,
@@ -51,18 +51,18 @@ class AsyncCatalogStore:
                 )
                 args = [field, before or "", json.dumps(state, ensure_ascii=False)]
                 if await scripts.call_async(self._client, "compare_and_set", [keys.catalog(account)], args):
-                    await self._client.hincrby(keys.CATALOG_VERSIONS, account, 1)  # type: ignore[misc]
+                    await self._client.hincrby(keys.CATALOG_VERSIONS, account, 1)
                     return state
 
     async def read(self, account: str) -> Catalog:
         """All audiences of an account."""
         async with async_redis_faults("reading the catalog"):
-            return parse(await self._client.hgetall(keys.catalog(account)))  # type: ignore[misc]
+            return parse(await self._client.hgetall(keys.catalog(account)))
 
     async def versions(self) -> dict[str, str]:
         """account → a number that changes with its catalog."""
         async with async_redis_faults("reading the catalog's versions"):
-            return dict(await self._client.hgetall(keys.CATALOG_VERSIONS))  # type: ignore[misc]
+            return dict(await self._client.hgetall(keys.CATALOG_VERSIONS))
 
 
 def restore(client: Redis, state: AudienceSubscription) -> None:

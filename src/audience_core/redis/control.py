@@ -90,9 +90,7 @@ class ControlStore:
     async def create_connector(self, account: str, provider: str, name: str, partner: str) -> Connector:
         """Create a connector of an account."""
         await self.account(account)
-        connector = Connector(
-            id=secrets.token_hex(8), provider=provider, name=name, partner=partner, created_at=_now()
-        )
+        connector = Connector(id=secrets.token_hex(8), provider=provider, name=name, partner=partner, created_at=_now())
         async with async_redis_faults("creating a connector"):
             await self._client.hset(keys.connectors(account), connector["id"], json.dumps(connector))
         return connector

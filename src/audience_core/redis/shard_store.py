@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from audience_core.domain.members import decode_member, encode_guard, encode_member
 from audience_core.domain.records import IdentitiesErased, MembershipChange, VisitorErased
@@ -62,7 +62,7 @@ class ShardStore:
     """Reads and changes shards. Every method raises RedisUnavailable when Redis is away."""
 
     def __init__(self, client: Redis, settings: CoreSettings) -> None:
-        self._client = client
+        self._client: Any = client
         window_s, suppression_s = settings.window_ms // 1000, settings.suppression_ms // 1000
         # Redis's expiry may only be later than the rule's: a worker that lags by up to a window decides the same.
         # The read side shows an exit for an hour, so a guard lives at least that long.
@@ -72,7 +72,7 @@ class ShardStore:
     def locate(self, shard: int) -> StoredOffset | None:
         """Where the shard stands, or None when Redis holds nothing of it."""
         with redis_faults(f"reading the offset of shard {shard}"):
-            topic_id, offset = self._client.hmget(keys.offset(shard), ["topic", "offset"])  # type: ignore[misc]
+            topic_id, offset = self._client.hmget(keys.offset(shard), ["topic", "offset"])
         return None if offset is None else StoredOffset(topic_id, int(offset))
 
     def apply(
@@ -80,7 +80,7 @@ class ShardStore:
     ) -> Applied:
         """Apply a batch and store `next_offset`, or change nothing.
 
-        Raises FencedError when the stored offset is not `expected`, ShardRefused when the state came from another topic.
+        Raises FencedError when the stored offset is not `expected`, ShardRefused when the topic is another one.
         """
         args: list[Any] = [topic_id, "" if expected is None else expected, next_offset, *self._limits]
         for operation in operations:
@@ -144,8 +144,8 @@ def claim_shard_count(client: Redis, shards: int) -> None:
     """Store the number of shards on first use; raise ShardRefused when another number is stored."""
     with redis_faults("reading the number of shards"):
         client.setnx(keys.SHARD_COUNT, shards)
-        stored = client.get(keys.SHARD_COUNT)
-    if stored is not None and int(str(stored)) != shards:
+        stored = cast("str | None", client.get(keys.SHARD_COUNT))
+    if stored is not None and int(stored) != shards:
         raise ShardRefused(
             f"Redis holds state of {stored} shards, AUDIENCE_SHARDS is {shards}; set AUDIENCE_SHARDS={stored}, or "
             "rebuild into an empty Redis from a topic with the new number of partitions"

@@ -1,0 +1,163 @@
+"""The indexer's loop: read both compacted topics from their start, sum, write what changed.
+
+It belongs to no group and reads every partition, so a restart knows everything again. A second indexer beside it
+writes the same numbers.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from audience_core.codec import Codec
+from audience_core.errors import PoisonRecord, RedisUnavailable
+from audience_core.kafka.client import options
+from audience_core.observability import metrics
+from audience_core.observability.logging import get_logger
+from audience_core.redis.catalog import restore
+from audience_core.redis.connect import Redis
+from audience_core.redis.shard_store import ShardStore
+from audience_core.topics import COUNTS, SUBSCRIPTIONS
+from audience_indexer.listing import ListingWriter, Total
+from audience_indexer.settings import IndexerSettings
+from audience_indexer.totals import Audience, Totals
+
+log = get_logger()
+_FETCH_S = 0.05
+_FETCH = 2000
+
+
+def make_consumer(settings: IndexerSettings) -> Consumer:
+    """Make a consumer that reads every partition of both topics from its start."""
+    consumer = Consumer(
+        {
+            "group.id": "audience-indexer",  # the client asks for a name; the group is never joined
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 20,
+            **options(settings, "indexer"),
+        }
+    )
+    consumer.assign(
+        [
+            TopicPartition(topic, partition, OFFSET_BEGINNING)
+            for topic in (SUBSCRIPTIONS, COUNTS)
+            for partition in range(settings.shards)
+        ]
+    )
+    return consumer
+
+
+class Indexer:
+    """Keeps the listing equal to the sums. `stopping` is asked between batches."""
+
+    def __init__(
+        self,
+        settings: IndexerSettings,
+        *,
+        consumer: Consumer,
+        client: Redis,
+        store: ShardStore,
+        codec: Codec,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._client = client
+        self._store = store
+        self._codec = codec
+        self._stopping = stopping
+        self._listing = ListingWriter(client)
+        self._totals = Totals()
+        self._dirty: set[Audience] = set()
+        self._unread = {(topic, n) for topic in (SUBSCRIPTIONS, COUNTS) for n in range(settings.shards)}
+        self._check_at = self._compare_at = 0.0
+        self.ready = False
+        self.last_turn = time.monotonic()
+
+    def run(self) -> None:
+        """Work until told to stop; while Redis is away, keep what is to be written."""
+        while not self._stopping():
+            self.last_turn = time.monotonic()
+            self._read()
+            if self._unread:
+                continue
+            try:
+                self._write()
+            except RedisUnavailable as error:
+                log.warning("retrying", error=str(error))
+                time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+
+    def _read(self) -> None:
+        for message in self._consumer.consume(_FETCH, timeout=_FETCH_S):
+            error = message.error()
+            if error is None:
+                value = message.value()
+                self._take(value if isinstance(value, bytes) else None)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+                self._unread.discard((message.topic() or "", message.partition() or 0))
+            else:
+                log.warning("fetch_failed", error=error.name())
+
+    def _take(self, value: bytes | None) -> None:
+        try:
+            kind, record = self._codec.decode(value)
+        except PoisonRecord as error:
+            # a count is repeated by the next one, a subscription by the catalog: nothing is lost by going on
+            metrics.INDEXER_RECORDS.labels("poison").inc()
+            log.warning("undecodable", reason=error.reason)
+            return
+        if kind == "ShardCount":
+            self._totals.count(record)
+        elif kind == "AudienceSubscription":
+            self._totals.subscribe(record)
+        else:
+            metrics.INDEXER_RECORDS.labels("poison").inc()
+            return
+        metrics.INDEXER_RECORDS.labels(kind).inc()
+        self._dirty.add((record["account"], record["audience_id"]))
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        if now >= self._check_at:
+            if self._listing.went_back():
+                self._rebuild()
+            self._check_at = now + self._settings.indexer_check_every.total_seconds()
+        if now >= self._compare_at:
+            self._dirty |= self._compare(whatever_offset=False)
+            self._compare_at = now + self._settings.indexer_compare_every.total_seconds()
+        if self._dirty:
+            self._restore_catalog(self._dirty)
+            self._listing.write(self._total(audience) for audience in self._dirty)
+            self._dirty.clear()
+            metrics.INDEXER_AUDIENCES.set(sum(self._totals.total(a) > 0 for a in self._totals.subscriptions))
+        self.ready = True
+
+    def _rebuild(self) -> None:
+        """Redis is new, was emptied or went back: catalog, counts and listing are written from what is known."""
+        self._compare(whatever_offset=True)
+        self._restore_catalog(self._totals.subscriptions)
+        self._listing.rewrite([self._total(audience) for audience in self._known()])
+        self._dirty.clear()
+        log.info("listing_rebuilt", audiences=len(self._totals.subscriptions))
+
+    def _restore_catalog(self, audiences: Iterable[Audience]) -> None:
+        for audience in audiences:
+            state = self._totals.subscriptions.get(audience)
+            if state is not None:
+                restore(self._client, state)
+
+    def _compare(self, *, whatever_offset: bool) -> set[Audience]:
+        changed: set[Audience] = set()
+        for shard in range(self._settings.shards):
+            counts, offset = self._store.snapshot(shard)
+            changed |= self._totals.replace_shard(shard, counts, offset, whatever_offset=whatever_offset)
+        return changed
+
+    def _known(self) -> set[Audience]:
+        return set(self._totals.subscriptions) | set(self._totals.counts)
+
+    def _total(self, audience: Audience) -> Total:
+        return (*audience, self._totals.total(audience))

@@ -1,0 +1,70 @@
+"""Writes the listing: per account a ZSET of the populated audiences and a HASH of all counts."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from audience_core.observability import metrics
+from audience_core.redis import keys
+from audience_core.redis.connect import Redis, redis_faults
+
+Total = tuple[str, int, int]
+"""(account, audience id, MPIDs in it)"""
+
+
+class ListingWriter:
+    """The only writer of `index:` keys. Methods raise RedisUnavailable."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: Any = client
+        self._version: str | None = None
+
+    def write(self, totals: Iterable[Total]) -> None:
+        """Write the totals of some audiences."""
+        with redis_faults("writing the listing"):
+            pipe = self._client.pipeline(transaction=False)
+            written = self._queue(pipe, totals)
+            if written:
+                pipe.execute()
+                self._remember()
+                metrics.INDEXER_WRITES.inc(written)
+
+    def rewrite(self, totals: Iterable[Total]) -> None:
+        """Write the whole listing, account by account, so that no reader sees an empty one in between."""
+        by_account: dict[str, list[Total]] = defaultdict(list)
+        for total in totals:
+            by_account[total[0]].append(total)
+        with redis_faults("rewriting the listing"):
+            for account, of_account in by_account.items():
+                for key in (keys.index(account), keys.index_counts(account)):
+                    pipe = self._client.pipeline(transaction=True)
+                    pipe.delete(key)
+                    self._queue(pipe, of_account, only=key)
+                    pipe.execute()
+            self._remember()
+        metrics.INDEXER_REBUILDS.inc()
+
+    def went_back(self) -> bool:
+        """Whether Redis holds another listing than the one last written: it was restored, emptied or replaced."""
+        with redis_faults("reading the listing's version"):
+            return bool(self._client.get(keys.INDEX_VERSION) != self._version)
+
+    def _remember(self) -> None:
+        self._version = str(self._client.incr(keys.INDEX_VERSION))
+
+    @staticmethod
+    def _queue(pipe: Any, totals: Iterable[Total], only: str | None = None) -> int:
+        now, queued = time.time_ns() // 1_000_000, 0
+        for account, audience_id, count in totals:
+            listed, counted = keys.index(account), keys.index_counts(account)
+            if only in {None, listed}:
+                if count > 0:
+                    pipe.zadd(listed, {str(audience_id): count})
+                else:
+                    pipe.zrem(listed, str(audience_id))
+            if only in {None, counted}:
+                pipe.hset(counted, str(audience_id), json.dumps({"count": count, "updated_at": now}))
+            queued += 1
+        return queued

@@ -1,0 +1,269 @@
+"""The ASGI application: one route that matters, written plainly for speed."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from audience_core.errors import RetryableError
+from audience_core.kafka.producer import Outgoing
+from audience_core.observability import metrics
+from audience_core.observability.logging import get_logger
+from audience_core.observability.probes import Answer as ProbeAnswer
+from audience_core.observability.probes import metrics_answer, probe_answer
+from audience_core.redis.catalog import AsyncCatalogStore
+from audience_core.redis.control import ControlStore, KeyRecord
+from ingest_gateway import answers, body
+from ingest_gateway.answers import Answer
+from ingest_gateway.body import Disconnected, Receive, Refused
+from ingest_gateway.caches import CatalogCache, KeyRing
+from ingest_gateway.erasure import erasure_records
+from ingest_gateway.firehose import (
+    MESSAGE_TYPES,
+    ErasureMessage,
+    MembershipMessage,
+    Message,
+    SubscriptionMessage,
+    explain,
+)
+from ingest_gateway.membership import Context, read_profiles
+from ingest_gateway.outgoing import Records
+from ingest_gateway.publisher import Publisher
+from ingest_gateway.registration import EPOCH_SETTING, registration
+from ingest_gateway.settings import GatewaySettings
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+M = TypeVar("M", bound=Message)
+
+log = get_logger()
+
+
+class Gateway:
+    """Answers Firehose messages. Everything it needs is passed in."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        keys: KeyRing,
+        catalogs: CatalogCache,
+        catalog_store: AsyncCatalogStore,
+        control: ControlStore,
+        publisher: Publisher,
+        records: Records,
+        missing: Callable[[], list[str]],
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._catalogs = catalogs
+        self._catalog_store = catalog_store
+        self._control = control
+        self._publisher = publisher
+        self._records = records
+        self._missing = missing
+        self._pepper = settings.required_pepper()
+        self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
+            "module_registration_request": self._register,
+            "audience_subscription_request": self._subscribe,
+            "audience_membership_change_request": self._change,
+            "event_processing_request": self._ignore_event,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Speak ASGI."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if path == "/firehose":
+            await self._firehose(scope, receive, send)
+        elif path == "/metrics":
+            await _send_probe(send, metrics_answer())
+        elif path in {"/livez", "/readyz"}:
+            await _send_probe(send, probe_answer(self._missing() if path == "/readyz" else []))
+        else:
+            await _send(send, answers.NOT_FOUND)
+
+    async def _firehose(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = "none"
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._settings.request_timeout.total_seconds()):
+                data = await body.read(receive, scope, self._settings.body_limit)
+            started = time.perf_counter()
+            message = body.parse(data)
+            kind = _type_of(message)
+            answer = await self._answer(kind, message, scope)
+        except Disconnected:
+            return
+        except TimeoutError:
+            answer = answers.TOO_SLOW
+        except Refused as refused:
+            answer = refused.answer
+        except RetryableError as error:
+            answer = answers.unavailable(str(error))
+        except Exception as error:
+            log.error(
+                "firehose_failed",
+                type=kind,
+                error=type(error).__name__,
+                exc_info=self._settings.log_level == "debug",
+            )
+            answer = answers.INTERNAL
+        await _send(send, answer)
+        duration = time.perf_counter() - started
+        metrics.GATEWAY_REQUESTS.labels(kind, str(answer.status)).inc()
+        metrics.GATEWAY_LATENCY.observe(duration)
+        log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
+
+    async def _answer(self, kind: str, message: dict[str, Any], scope: Scope) -> Answer:
+        if kind == "dsr_processing_request":
+            return await self._erase(message, trusted=self._is_mparticle(scope))
+        return await self._handlers[kind](message)
+
+    async def _register(self, raw: dict[str, Any]) -> Answer:
+        message = _read(Message, raw)
+        fields = registration(identity_erasure=self._settings.identity_erasure)
+        return answers.response("module_registration_response", message.id, **fields)
+
+    async def _ignore_event(self, raw: dict[str, Any]) -> Answer:
+        return answers.event_ignored(_read(Message, raw).id)
+
+    async def _subscribe(self, raw: dict[str, Any]) -> Answer:
+        message = _read(SubscriptionMessage, raw)
+        key = await self._key(message)
+        if key is None or key["status"] != "active":
+            return answers.UNKNOWN_KEY
+        now, occurred_at = _times(message)
+        if occurred_at > now + 86_400_000:
+            raise Refused(answers.unreadable("timestamp_ms is over a day ahead of the gateway's clock"))
+        settings = {k: v for k, v in message.audience_subscription_settings.items() if k != EPOCH_SETTING}
+        state = await self._catalog_store.subscribe(
+            account=key["account"],
+            audience_id=message.audience_id,
+            action=message.action,
+            name=message.audience_name or "",
+            description=message.audience_description or "",
+            settings=settings,
+            occurred_at=occurred_at,
+        )
+        await self._publisher.publish([self._records.subscription(state)])
+        await self._catalogs.of(key["account"], fresh=True)
+        return answers.subscribed(message.id, {EPOCH_SETTING: str(state["epoch"])})
+
+    async def _change(self, raw: dict[str, Any]) -> Answer:
+        message = _read(MembershipMessage, raw)
+        if message.api_key is None and not message.user_profiles:
+            return answers.membership_changed(message.id)
+        key = await self._key(message)
+        if key is None:
+            return answers.UNKNOWN_KEY
+        if key["status"] == "revoked":
+            return answers.membership_changed(message.id, suspend=True)
+        if message.user_profiles:
+            await self._publisher.publish(await self._records_of(message, key["account"]))
+        return answers.membership_changed(message.id)
+
+    async def _records_of(self, message: MembershipMessage, account: str) -> list[Outgoing]:
+        now, occurred_at = _times(message)
+        fresh = False
+        while True:
+            context = Context(
+                account=account,
+                request_id=message.id or "",
+                occurred_at=occurred_at,
+                now=now,
+                catalog=await self._catalogs.of(account, fresh=fresh),
+                pepper=self._pepper if self._settings.identity_erasure else None,
+            )
+            reading = read_profiles(message.user_profiles, context, self._records)
+            # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
+            if reading.unsubscribed == 0 or fresh:
+                return reading.records
+            fresh = True
+
+    async def _erase(self, raw: dict[str, Any], *, trusted: bool) -> Answer:
+        message = _read(ErasureMessage, raw)
+        now = _now()
+        request_id = message.subject_request_id or message.id or ""
+        if message.api_key is not None:
+            key = await self._key(message)
+            if key is None:
+                return answers.UNKNOWN_KEY
+            accounts = [key["account"]]
+        else:
+            accounts = [account["id"] for account in await self._control.accounts()] if trusted else []
+        outgoing = [
+            record
+            for account in accounts
+            for record in erasure_records(message, account, self._pepper, now, request_id, self._records)
+        ]
+        if not accounts:
+            outgoing = [self._unattributed(message, now, request_id)]
+        await self._publisher.publish(outgoing)
+        return answers.erased(message.id)
+
+    def _unattributed(self, message: ErasureMessage, now: int, request_id: str) -> Outgoing:
+        return self._records.dead_letter(
+            account=None,
+            reason="erasure_without_account",
+            detail="account.account_settings.apiKey: absent, and AUDIENCE_FIREHOSE_TOKEN does not vouch for the sender",
+            kind="MESSAGE",
+            request_id=request_id,
+            occurred_at=message.timestamp_ms,
+            now=now,
+            payload={"subject_request_id": message.subject_request_id},
+        )
+
+    async def _key(self, message: Message) -> KeyRecord | None:
+        return None if message.api_key is None else await self._keys.find(message.api_key)
+
+    def _is_mparticle(self, scope: Scope) -> bool:
+        token = self._settings.firehose_token.get_secret_value()
+        given = body.header(scope["headers"], b"authorization")
+        return bool(token) and hmac.compare_digest(given.encode(), f"Token {token}".encode())
+
+
+def _type_of(message: dict[str, Any]) -> str:
+    kind = message.get("type")
+    if not isinstance(kind, str) or kind not in MESSAGE_TYPES:
+        raise Refused(answers.unreadable("type is absent or unknown"))
+    return kind
+
+
+def _read(model: type[M], raw: dict[str, Any]) -> M:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise Refused(answers.unreadable(explain(error))) from None
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _times(message: Message) -> tuple[int, int]:
+    """(now, when the message's content happened); the latter is 0 when the sender did not say."""
+    return _now(), max(message.timestamp_ms or 0, 0)
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
+    if answer.retry:
+        headers.append((b"retry-after", str(answers.RETRY_AFTER_S).encode()))
+    if answer.close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _send_probe(send: Send, answer: ProbeAnswer) -> None:
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,79 @@
+"""What the gateway keeps in memory, so that it goes on while Redis is away: API keys and catalogs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from audience_core.errors import RedisUnavailable
+from audience_core.observability.logging import get_logger
+from audience_core.redis.catalog import AsyncCatalogStore, Catalog
+from audience_core.redis.control import ControlStore, KeyRecord, key_digest
+
+KEYS_EVERY_S = 1.0
+CATALOG_EVERY_S = 0.2
+
+log = get_logger()
+
+
+async def refresh_forever(what: str, refresh: Callable[[], Awaitable[None]], every: float) -> None:
+    """Call `refresh` again and again; while Redis is away the cache stays as it is."""
+    away = False
+    while True:
+        try:
+            await refresh()
+            away = False
+        except RedisUnavailable as error:
+            if not away:
+                log.warning("cache_not_refreshed", cache=what, error=str(error))
+            away = True
+        await asyncio.sleep(every)
+
+
+class KeyRing:
+    """All API keys by digest. The digest is keyed, so the time that a look-up takes tells nothing of any key.
+
+    A revocation is seen within KEYS_EVERY_S, a new key at once.
+    """
+
+    def __init__(self, store: ControlStore, pepper: bytes) -> None:
+        self._store = store
+        self._pepper = pepper
+        self._version: str | None = None
+        self._records: dict[str, KeyRecord] = {}
+
+    async def refresh(self) -> None:
+        """Read all keys again when any has changed, or Redis went back."""
+        if await self._store.keys_version() != self._version:
+            self._version, self._records = await self._store.key_records()
+
+    async def find(self, secret: str) -> KeyRecord | None:
+        """The key's record, or None when there is no such key. Raises RedisUnavailable when that can't be known."""
+        digest = key_digest(self._pepper, secret)
+        record = self._records.get(digest)
+        if record is not None:
+            return record
+        record = await self._store.key_record(digest)
+        if record is not None:
+            self._records[digest] = record
+        return record
+
+
+class CatalogCache:
+    """Catalogs of the accounts that this gateway has met."""
+
+    def __init__(self, store: AsyncCatalogStore) -> None:
+        self._store = store
+        self._versions: dict[str, str] = {}
+        self._catalogs: dict[str, Catalog] = {}
+
+    async def refresh(self) -> None:
+        """Read the catalogs again that have changed."""
+        versions = await self._store.versions()
+        for account in [a for a in self._catalogs if versions.get(a) != self._versions.get(a)]:
+            self._catalogs[account] = await self._store.read(account)
+        self._versions = versions
+
+    async def of(self, account: str, *, fresh: bool = False) -> Catalog:
+        """The account's catalog; `fresh` asks Redis. Raises RedisUnavailable when there is none in memory."""
+        if fresh or account not in self._catalogs:
+            self._catalogs[account] = await self._store.read(account)
+        return self._catalogs[account]

@@ -1,0 +1,50 @@
+"""uvicorn's protocol with a deadline for headers and a bound on connections; the server itself offers neither."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json\r\nContent-Length: 24\r\n"
+    b"Connection: close\r\n\r\n" + b'{"error": "unavailable"}'
+)
+
+
+def protocol(header_timeout: float, max_connections: int) -> type[HttpToolsProtocol]:
+    """Make a protocol class that closes a connection whose first or next header takes over `header_timeout` seconds,
+    and answers 503 at once over `max_connections`."""
+
+    class DeadlineProtocol(HttpToolsProtocol):
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > max_connections:
+                transport.write(_FULL)
+                transport.close()
+                return
+            self._arm()
+
+        def on_message_begin(self) -> None:
+            self._arm()
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._disarm()
+            super().on_headers_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._disarm()
+            super().connection_lost(exc)
+
+        def _arm(self) -> None:
+            self._disarm()
+            self._deadline = self.loop.call_later(header_timeout, self.transport.close)
+
+        def _disarm(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+    return DeadlineProtocol

@@ -1,0 +1,135 @@
+"""The Firehose messages as mParticle writes them (docs/protocol.md): tolerant where senders differ, strict inside.
+
+Unknown fields are ignored, numbers and digit strings stand for one another, null means absent.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from audience_core.domain.partitioning import is_mpid
+
+MessageType = Literal[
+    "module_registration_request",
+    "audience_subscription_request",
+    "audience_membership_change_request",
+    "dsr_processing_request",
+    "event_processing_request",
+]
+MESSAGE_TYPES: frozenset[str] = frozenset(MessageType.__args__)  # type: ignore[attr-defined]
+
+
+def _integer(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a boolean is no number")  # noqa: TRY004 - pydantic takes ValueError
+    if isinstance(value, float):
+        if value != value or abs(value) > 2**63:  # noqa: PLR0124 - NaN, and what no id or time can be
+            raise ValueError("not a whole number")
+        return int(value)
+    return value
+
+
+def _text(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _settings(value: object) -> object:
+    """Values that are no scalars say nothing; null entries are absent."""
+    if not isinstance(value, dict):
+        return {} if value is None else value
+    return {str(k): _text(v) for k, v in value.items() if isinstance(v, str | int | float)}
+
+
+def _list(value: object) -> object:
+    return [] if value is None else value
+
+
+def _mpid(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a boolean is no MPID")  # noqa: TRY004 - pydantic takes ValueError
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str) and value and not is_mpid(value):
+        raise ValueError("longer than 256 characters, or with control characters")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+JavaInt = Annotated[int, BeforeValidator(_integer), Field(ge=-(2**31), le=2**31 - 1)]
+Text = Annotated[str, BeforeValidator(_text)]
+Settings = Annotated[dict[str, str], BeforeValidator(_settings)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class Account(_Wire):
+    account_settings: Settings = Field(default_factory=dict)
+
+
+class Message(_Wire):
+    """What every message has. `timestamp_ms`: milliseconds since the epoch."""
+
+    id: Text | None = None
+    timestamp_ms: Annotated[Integer | None, Field()] = None
+    account: Account | None = None
+
+    @property
+    def api_key(self) -> str | None:
+        """The customer's API key, or None."""
+        return (self.account.account_settings.get("apiKey") or None) if self.account else None
+
+
+class MembershipMessage(Message):
+    """Profiles stay raw: each is judged alone."""
+
+    user_profiles: Annotated[list[Any], BeforeValidator(_list)] = Field(default_factory=list)
+
+
+class SubscriptionMessage(Message):
+    audience_id: JavaInt
+    audience_name: Text | None = None
+    audience_description: Text | None = None
+    audience_subscription_settings: Settings = Field(default_factory=dict)
+    action: Literal["add", "update", "remove"]
+
+
+class ErasureMessage(Message):
+    """`submitted_time` comes in three shapes and decides nothing, so it is not read."""
+
+    subject_request_id: Text | None = None
+    subject_request_type: Literal["erasure"] | None = None
+    subject_identities: Any = None
+    extensions: Any = None
+
+
+class Identity(_Wire):
+    type: str
+    encoding: Literal["raw", "md5", "sha1", "sha256"]
+    value: Text
+
+
+class AudienceItem(_Wire):
+    audience_id: JavaInt
+    audience_name: Text | None = None
+    audience_subscription_settings: Settings = Field(default_factory=dict)
+    action: Literal["add", "delete", "attribute_update"]
+
+
+class Profile(_Wire):
+    """Audiences and identities stay raw: a bad one harms none of its neighbours."""
+
+    mpid: Annotated[str | None, BeforeValidator(_mpid)] = None
+    audiences: Annotated[list[Any], BeforeValidator(_list)] = Field(default_factory=list)
+    user_identities: Any = None
+    device_identities: Any = None
+    partner_identities: Any = None
+
+
+def explain(error: ValidationError) -> str:
+    """Fields and rules that an input broke, without its values."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'value'}: {p['type']}" for p in problems[:5])

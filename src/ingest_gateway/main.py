@@ -1,0 +1,96 @@
+"""Wires the gateway and serves it until SIGTERM."""
+
+import asyncio
+import socket
+
+import uvicorn
+import uvloop
+
+from audience_core.codec import Codec
+from audience_core.kafka.producer import RecordProducer
+from audience_core.observability.logging import configure, get_logger
+from audience_core.redis.catalog import AsyncCatalogStore
+from audience_core.redis.connect import connect_async
+from audience_core.redis.control import ControlStore
+from audience_core.settings import load
+from ingest_gateway.app import Gateway
+from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
+from ingest_gateway.deadlines import protocol
+from ingest_gateway.outgoing import Records
+from ingest_gateway.publisher import Publisher
+from ingest_gateway.settings import GatewaySettings
+
+log = get_logger()
+KAFKA_EVERY_S = 2.0
+
+
+def run() -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    settings = load(GatewaySettings)
+    configure(settings, "gateway")
+    settings.required_pepper()
+    try:
+        listener = socket.create_server((settings.host, settings.gateway_port), backlog=2048)
+    except OSError as error:
+        log.error("port_taken", port=settings.gateway_port, setting="AUDIENCE_GATEWAY_PORT", error=str(error))
+        return 1
+    with listener:
+        uvloop.run(_serve(settings, listener))
+    return 0
+
+
+class _KafkaHealth:
+    """Whether Kafka answered lately; asked beside the requests, never by one."""
+
+    def __init__(self, producer: RecordProducer) -> None:
+        self._producer = producer
+        self.reachable = False
+
+    async def watch(self) -> None:
+        while True:
+            self.reachable = await asyncio.to_thread(self._producer.reachable)
+            await asyncio.sleep(KAFKA_EVERY_S if self.reachable else 0.1)
+
+
+async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
+    pepper = settings.required_pepper()
+    client = connect_async(settings)
+    producer = RecordProducer(settings, "gateway")
+    control, catalog_store = ControlStore(client, pepper), AsyncCatalogStore(client)
+    keys, catalogs, kafka = KeyRing(control, pepper), CatalogCache(catalog_store), _KafkaHealth(producer)
+    gateway = Gateway(
+        settings,
+        keys=keys,
+        catalogs=catalogs,
+        catalog_store=catalog_store,
+        control=control,
+        publisher=Publisher(producer, settings.ack_timeout.total_seconds()),
+        records=Records(Codec(), settings.shards),
+        missing=lambda: [] if kafka.reachable else ["Kafka does not answer"],
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            gateway,
+            http=protocol(settings.header_timeout.total_seconds(), settings.max_connections),
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    tasks = [
+        asyncio.create_task(refresh_forever("keys", keys.refresh, KEYS_EVERY_S)),
+        asyncio.create_task(refresh_forever("catalogs", catalogs.refresh, CATALOG_EVERY_S)),
+        asyncio.create_task(kafka.watch()),
+    ]
+    log.info("gateway_listening", port=listener.getsockname()[1])
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        for task in tasks:
+            task.cancel()
+        left = await asyncio.to_thread(producer.close)
+        if left:
+            log.warning("records_left_unacknowledged", count=left)
+        await client.aclose()

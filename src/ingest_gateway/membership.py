@@ -1,0 +1,144 @@
+"""Judges a membership message profile by profile and turns it into records."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from audience_core.domain.identities import hmac_of_profile_identity
+from audience_core.domain.records import AudienceChange, MembershipAction, MembershipChange
+from audience_core.domain.subscriptions import epoch_of_change
+from audience_core.kafka.producer import Outgoing
+from audience_core.observability import metrics
+from audience_core.redis.catalog import Catalog
+from ingest_gateway.firehose import AudienceItem, Identity, Profile, explain
+from ingest_gateway.outgoing import Records, item_without_secrets, without_secrets
+from ingest_gateway.registration import EPOCH_SETTING
+
+MAX_AHEAD_MS = 86_400_000
+_IDENTITY_FIELDS = ("user_identities", "device_identities", "partner_identities")
+_ACTIONS: dict[str, MembershipAction] = {"add": "ENTER", "delete": "EXIT"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the profiles of one message share. Times are milliseconds."""
+
+    account: str
+    request_id: str
+    occurred_at: int
+    now: int
+    catalog: Catalog
+    pepper: bytes | None
+    """None when identities are not to be indexed"""
+
+
+@dataclass
+class Reading:
+    """What came of a message."""
+
+    records: list[Outgoing] = field(default_factory=list)
+    changes: int = 0
+    dead_letters: int = 0
+    unsubscribed: int = 0
+    """changes dropped because the catalog in memory says that the audience is removed"""
+
+
+def read_profiles(profiles: list[Any], context: Context, records: Records) -> Reading:
+    """Judge each profile alone: a bad one becomes a dead letter, its neighbours records."""
+    reading = Reading()
+    for raw in profiles:
+        if context.occurred_at > context.now + MAX_AHEAD_MS:
+            _reject(reading, context, records, "occurred_in_future", "timestamp_ms: over a day ahead", raw)
+            continue
+        try:
+            profile = Profile.model_validate(raw)
+        except ValidationError as error:
+            _reject(reading, context, records, "profile_malformed", explain(error), raw)
+            continue
+        if not profile.mpid:
+            _reject(reading, context, records, "mpid_missing", "mpid: absent or empty", raw)
+            continue
+        _read_profile(profile, profile.mpid, context, records, reading)
+    return reading
+
+
+def _read_profile(profile: Profile, mpid: str, context: Context, records: Records, reading: Reading) -> None:
+    changes = list(_changes(profile, context, records, reading))
+    if not changes:
+        return
+    record = MembershipChange(
+        account=context.account,
+        mpid=mpid,
+        occurred_at=context.occurred_at,
+        received_at=context.now,
+        request_id=context.request_id,
+        identities=_identities(profile, context),
+        changes=changes,
+    )
+    reading.records.append(records.change(record))
+    reading.changes += len(changes)
+    for change in changes:
+        metrics.GATEWAY_CHANGES.labels(change["action"].lower()).inc()
+
+
+def _changes(profile: Profile, context: Context, records: Records, reading: Reading) -> Iterator[AudienceChange]:
+    for raw in profile.audiences:
+        try:
+            item = AudienceItem.model_validate(raw)
+        except ValidationError as error:
+            rejected = {"mpid": profile.mpid, "audiences": [item_without_secrets(raw)]}
+            _reject(reading, context, records, "audience_malformed", explain(error), rejected)
+            continue
+        if item.action == "attribute_update":
+            metrics.GATEWAY_SKIPPED.labels("attribute_update").inc()
+            continue
+        epoch = epoch_of_change(
+            context.catalog.get(item.audience_id), echoed=_echoed(item), occurred_at=context.occurred_at
+        )
+        if epoch is None:
+            reading.unsubscribed += 1
+            metrics.GATEWAY_SKIPPED.labels("audience_removed").inc()
+            continue
+        yield AudienceChange(audience_id=item.audience_id, epoch=epoch, action=_ACTIONS[item.action])
+
+
+def _echoed(item: AudienceItem) -> int | None:
+    text = item.audience_subscription_settings.get(EPOCH_SETTING, "")
+    return int(text) if text.isascii() and text.isdigit() and int(text) < 2**31 else None
+
+
+def _identities(profile: Profile, context: Context) -> list[str]:
+    """HMACs, each once. What can't be read as an identity can't be erased by it either, and is left out."""
+    if context.pepper is None:
+        return []
+    found: dict[str, None] = {}
+    for name in _IDENTITY_FIELDS:
+        listed = getattr(profile, name)
+        for raw in listed if isinstance(listed, list) else []:
+            try:
+                identity = Identity.model_validate(raw)
+            except ValidationError:
+                metrics.GATEWAY_SKIPPED.labels("identity_malformed").inc()
+                continue
+            hashed = hmac_of_profile_identity(
+                context.pepper, context.account, identity.type, identity.encoding, identity.value
+            )
+            found[hashed] = None
+    return list(found)
+
+
+def _reject(reading: Reading, context: Context, records: Records, reason: str, detail: str, raw: Any) -> None:
+    reading.dead_letters += 1
+    letter = records.dead_letter(
+        account=context.account,
+        reason=reason,
+        detail=detail,
+        kind="PROFILE",
+        request_id=context.request_id,
+        occurred_at=context.occurred_at,
+        now=context.now,
+        payload=without_secrets(raw),
+    )
+    reading.records.append(letter)

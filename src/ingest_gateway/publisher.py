@@ -1,0 +1,50 @@
+"""Publishes a request's records and waits, within a bound, for all in-sync replicas."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError
+
+from audience_core.errors import KafkaUnavailable
+from audience_core.kafka.producer import Outgoing, RecordProducer
+
+_Outcome = tuple["asyncio.Future[None]", KafkaError | None]
+
+
+class Publisher:
+    """Bridges the producer's thread and the event loop: many acknowledgements wake the loop once."""
+
+    def __init__(self, producer: RecordProducer, ack_timeout: float) -> None:
+        self._producer = producer
+        self._ack_timeout = ack_timeout
+        self._loop = asyncio.get_running_loop()
+        self._settled: deque[_Outcome] = deque()
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Return when every record is durable. Raises KafkaUnavailable after the bound, ProducerQueueFull at once."""
+        if not records:
+            return
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._producer.send(records, lambda error: self._settle(done, error))
+        try:
+            async with asyncio.timeout(self._ack_timeout):
+                await done
+        except TimeoutError:
+            raise KafkaUnavailable("Kafka did not acknowledge in time") from None
+
+    def _settle(self, done: "asyncio.Future[None]", error: KafkaError | None) -> None:
+        # append before looking: if this is the only entry, no wake-up is under way that would still find it
+        self._settled.append((done, error))
+        if len(self._settled) == 1:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        while self._settled:
+            done, error = self._settled.popleft()
+            if done.done():
+                continue
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(KafkaUnavailable(f"Kafka did not take a record: {error.name()}"))

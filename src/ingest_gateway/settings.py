@@ -1,0 +1,24 @@
+"""Settings of the gateway."""
+
+from datetime import timedelta
+
+from pydantic import Field, SecretStr
+
+from audience_core.settings import CoreSettings, Duration
+
+
+class GatewaySettings(CoreSettings):
+    """What the gateway needs beside the core's settings."""
+
+    gateway_port: int = Field(8080, ge=0, le=65535, description="port of the Firehose endpoint; 0 = any free one")
+    ack_timeout: Duration = Field(
+        timedelta(milliseconds=80), description="bound on waiting for Kafka; mParticle allows 100 ms in all"
+    )
+    body_limit: int = Field(5_000_000, gt=0, description="largest request body in bytes, counted unpacked")
+    header_timeout: Duration = Field(timedelta(seconds=5), description="a connection must send a whole header in this")
+    request_timeout: Duration = Field(timedelta(seconds=10), description="a request's body must arrive within this")
+    max_connections: int = Field(2000, gt=0, description="open connections of one gateway process")
+    firehose_token: SecretStr = Field(
+        SecretStr(""),
+        description="mParticle's `Authorization: Token`; lets erasures without an account through",
+    )

@@ -1,0 +1,162 @@
+"""The consumer group's side: which shards this worker owns, and from which offset each is read.
+
+A rebalance only notes what is assigned; a shard is fetched once its offset is known from Redis, so no call inside a
+rebalance ever waits for Redis. Kafka's own committed offsets are a mirror for lag tools and are never read.
+"""
+
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from audience_core.errors import KafkaUnavailable, ShardRefused
+from audience_core.kafka.client import options
+from audience_core.observability import metrics
+from audience_core.observability.logging import get_logger
+from audience_core.redis.shard_store import ShardStore
+from audience_core.topics import CHANGES
+from membership_worker.settings import WorkerSettings
+
+log = get_logger()
+_TIMEOUT = 5.0
+
+
+def make_consumer(settings: WorkerSettings) -> Consumer:
+    """Make the group's consumer; it joins when it subscribes."""
+    config = {
+        "group.id": settings.worker_group,
+        "group.protocol": settings.kafka_group_protocol,
+        "enable.auto.commit": False,
+        # never used: a shard is always read from the offset in Redis; a fetch outside the log must be an error
+        "auto.offset.reset": "error",
+        "fetch.wait.max.ms": 50,
+    }
+    if settings.kafka_group_protocol == "classic":
+        timeout_ms = int(settings.kafka_session_timeout.total_seconds() * 1000)
+        config |= {
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": timeout_ms,
+            "heartbeat.interval.ms": max(100, timeout_ms // 4),
+        }
+    return Consumer({**config, **options(settings, "worker")})
+
+
+@dataclass
+class Shard:
+    """A shard that is being read. `stored` is the offset that Redis is believed to hold, None for nothing yet."""
+
+    number: int
+    stored: int | None
+
+
+class Shards:
+    """Shards that the group gave to this worker."""
+
+    def __init__(self, consumer: Consumer, store: ShardStore, topic_id: str, *, accept_partial: bool) -> None:
+        self._consumer = consumer
+        self._store = store
+        self._topic_id = topic_id
+        self._accept_partial = accept_partial
+        self._waiting: set[int] = set()
+        self.taken: dict[int, Shard] = {}
+        self.joined = False
+
+    def subscribe(self) -> None:
+        """Join the group."""
+        self._consumer.subscribe(
+            [CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def waiting(self) -> list[int]:
+        """Shards that are assigned but not read yet."""
+        return sorted(self._waiting)
+
+    def take(self, number: int) -> Shard | None:
+        """Begin to read a waiting shard; None when it was revoked meanwhile. Raises RetryableError, ShardRefused."""
+        if number not in self._waiting:
+            return None
+        shard, start = self._locate(number)
+        self._consumer.incremental_assign([TopicPartition(CHANGES, number, start)])
+        self._waiting.discard(number)
+        self.taken[number] = shard
+        metrics.WORKER_SHARDS.set(len(self.taken))
+        return shard
+
+    def rewind(self, number: int) -> None:
+        """Read a shard again from the offset that Redis holds now."""
+        if number in self.taken:
+            shard, start = self._locate(number)
+            try:
+                self._consumer.seek(TopicPartition(CHANGES, number, start))
+            except KafkaException as error:
+                raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
+            self.taken[number] = shard
+
+    def pause(self) -> None:
+        """Fetch nothing for now."""
+        self._consumer.pause(self._partitions())
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self._consumer.resume(self._partitions())
+
+    def commit(self, numbers: list[int]) -> None:
+        """Mirror the stored offsets to Kafka, for lag tools only."""
+        offsets = [
+            TopicPartition(CHANGES, number, stored)
+            for number in numbers
+            if number in self.taken and (stored := self.taken[number].stored) is not None
+        ]
+        if offsets:
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                log.debug("offsets_not_mirrored", error=error.args[0].name())
+
+    def _partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(CHANGES, number) for number in self.taken]
+
+    def _locate(self, number: int) -> tuple[Shard, int]:
+        stored = self._store.locate(number)
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(CHANGES, number), timeout=_TIMEOUT)
+        except KafkaException as error:
+            raise KafkaUnavailable(f"the ends of shard {number} are unknown: {error.args[0].name()}") from error
+        if stored is None:
+            if low > 0 and not self._accept_partial:
+                raise ShardRefused(
+                    f"shard {number}: Redis holds nothing and the log starts at offset {low}, so what came before is "
+                    "gone; restore a Redis backup, or start with --accept-partial-rebuild"
+                )
+            return Shard(number, None), low
+        if stored.topic_id != self._topic_id:
+            raise ShardRefused(
+                f"shard {number}: its state was read from topic id {stored.topic_id}, the topic now has id "
+                f"{self._topic_id}; it was recreated. Empty Redis to rebuild, or point the worker at the old topic"
+            )
+        if stored.offset > high:
+            raise ShardRefused(
+                f"shard {number}: Redis stands at offset {stored.offset}, the log ends at {high}; records were lost or "
+                "the topic was recreated. Empty Redis to rebuild from this log"
+            )
+        if stored.offset < low and not self._accept_partial:
+            raise ShardRefused(
+                f"shard {number}: Redis stands at offset {stored.offset}, the log starts at {low}; retention deleted "
+                "what lies between. Restore a newer backup, or start with --accept-partial-rebuild"
+            )
+        return Shard(number, stored.offset), max(stored.offset, low)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_assign([])  # the binding would else fetch from Kafka's own offsets
+        self._waiting |= {partition.partition for partition in partitions}
+        self.joined = True
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = {partition.partition for partition in partitions}
+        self._waiting -= numbers
+        gone = [number for number in numbers if self.taken.pop(number, None) is not None]
+        if gone:
+            consumer.incremental_unassign([TopicPartition(CHANGES, number) for number in gone])
+        else:
+            consumer.incremental_unassign([])
+        metrics.WORKER_SHARDS.set(len(self.taken))
+        log.info("shards_revoked", shards=sorted(numbers))

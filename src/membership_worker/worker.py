@@ -1,0 +1,200 @@
+"""The worker's loop: fetch, then for each shard decode → apply → publish counts; commit last."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from confluent_kafka import Consumer, KafkaError, Message
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+
+from audience_core.codec import Codec
+from audience_core.domain.partitioning import audience_key, count_key, shard_of
+from audience_core.domain.records import ShardCount
+from audience_core.errors import FencedError, PoisonRecord, ProducerQueueFull, RetryableError
+from audience_core.kafka.producer import Outgoing, RecordProducer
+from audience_core.observability import metrics
+from audience_core.observability.logging import get_logger
+from audience_core.redis.shard_store import Applied, Counts, Operation, ShardStore
+from audience_core.topics import COUNTS
+from membership_worker.decode import PoisonLimit, dead_letter, decode
+from membership_worker.settings import WorkerSettings
+from membership_worker.shards import Shards
+
+log = get_logger()
+T = TypeVar("T")
+_FETCH_S = 0.1
+_ACK_S = 10.0
+
+
+class Worker:
+    """Applies the shards that the group assigns to it. `stopping` is asked between batches."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        consumer: Consumer,
+        shards: Shards,
+        store: ShardStore,
+        producer: RecordProducer,
+        codec: Codec,
+        topic_id: str,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._shards = shards
+        self._store = store
+        self._producer = producer
+        self._codec = codec
+        self._topic_id = topic_id
+        self._stopping = stopping
+        self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
+        self.last_turn = time.monotonic()
+
+    def run(self) -> None:
+        """Work until told to stop. Raises PermanentError when going on would corrupt or throw away."""
+        self._shards.subscribe()
+        while not self._stopping():
+            self.last_turn = time.monotonic()
+            self._take_waiting()
+            batches = self._fetch()
+            for number, messages in batches.items():
+                self._work(number, messages)
+            self._shards.commit(list(batches))
+
+    def _take_waiting(self) -> None:
+        for number in self._shards.waiting():
+            shard = self._patiently(partial(self._shards.take, number))
+            if shard is not None:
+                self._publish_snapshot(number)
+                log.info("shard_taken", shard=number, offset=shard.stored)
+
+    def _fetch(self) -> dict[int, list[Message]]:
+        batches: dict[int, list[Message]] = defaultdict(list)
+        for message in self._consumer.consume(self._settings.worker_batch, timeout=_FETCH_S):
+            error = message.error()
+            number = message.partition()
+            if error is None and number is not None:
+                batches[number].append(message)
+            elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+                log.warning("fetch_failed", error=error.name(), shard=number)
+        return batches
+
+    def _work(self, number: int, messages: list[Message]) -> None:
+        """One batch of one shard. A shard that was revoked meanwhile is left to its next owner."""
+        shard = self._shards.taken.get(number)
+        if shard is None:
+            return
+        started = time.perf_counter()
+        operations, newest = self._decode(messages)
+        next_offset = (messages[-1].offset() or 0) + 1
+        try:
+            applied = self._patiently(
+                lambda: self._store.apply(number, self._topic_id, shard.stored, next_offset, operations)
+            )
+        except FencedError as fence:
+            self._resync(fence)
+            return
+        if applied is None:
+            return
+        shard.stored = next_offset
+        self._publish(number, applied.counts, next_offset)
+        _observe(applied, len(messages), newest, time.perf_counter() - started)
+
+    def _decode(self, messages: list[Message]) -> tuple[list[Operation], int]:
+        operations, letters, newest = [], [], 0
+        for message in messages:
+            value = message.value()
+            try:
+                operation, received_at = decode(self._codec, value if isinstance(value, bytes) else None)
+            except PoisonRecord as error:
+                letters.append(dead_letter(self._codec, message, error))
+            else:
+                operations.append(operation)
+                newest = max(newest, received_at)
+        if letters:
+            # a dead letter must be durable before the offset moves past its record
+            self._patiently(lambda: self._producer.send_and_wait(letters, _ACK_S))
+            log.warning("dead_letters", count=len(letters), shard=messages[0].partition())
+        for is_poison in [True] * len(letters) + [False] * len(operations):
+            self._poison.add(poison=is_poison)
+        return operations, newest
+
+    def _resync(self, fence: FencedError) -> None:
+        """Redis went back (stored is lower: read again from there), or it is ahead of us: another worker, or our own
+        call that timed out after it ran. Its counts may never have been published, so publish all of them."""
+        behind = fence.stored is None or (fence.expected is not None and fence.stored < fence.expected)
+        metrics.WORKER_FENCED.labels("behind" if behind else "ahead").inc()
+        log.warning("fenced", shard=fence.shard, expected=fence.expected, stored=fence.stored)
+        self._patiently(lambda: self._shards.rewind(fence.shard))
+        self._publish_snapshot(fence.shard)
+
+    def _publish_snapshot(self, number: int) -> None:
+        snapshot = self._patiently(lambda: self._store.snapshot(number))
+        if snapshot is not None:
+            self._publish(number, *snapshot)
+
+    def _publish(self, number: int, counts: Counts, offset: int) -> None:
+        records = [self._count(number, key, count, offset) for key, count in counts.items()]
+        for first in range(0, len(records), 1000):
+            part = records[first : first + 1000]
+            self._patiently(partial(self._producer.send, part, _count_settled))
+
+    def _count(self, number: int, audience: tuple[str, int, int], count: int, offset: int) -> Outgoing:
+        account, audience_id, epoch = audience
+        record = ShardCount(
+            account=account, audience_id=audience_id, epoch=epoch, shard=number, count=count, offset=offset
+        )
+        return Outgoing(
+            COUNTS,
+            shard_of(audience_key(account, audience_id), self._settings.shards),
+            count_key(account, audience_id, epoch, number),
+            self._codec.encode("ShardCount", record),
+        )
+
+    def _patiently(self, attempt: Callable[[], T]) -> T | None:
+        """Try until it works, with jitter, keeping the membership alive; None when the worker is told to stop first."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(RetryableError),
+            wait=wait_random_exponential(multiplier=0.1, max=3),
+            sleep=self._keep_alive,
+            before_sleep=_log_retry,
+            stop=lambda _: self._stopping(),
+            retry_error_callback=lambda _: None,
+        )
+        return retrying(attempt)
+
+    def _keep_alive(self, seconds: float) -> None:
+        """Sleep as a member of the group: poll, but fetch nothing."""
+        self._shards.pause()
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopping():
+            self.last_turn = time.monotonic()
+            self._consumer.poll(min(left, 0.2))
+        self._shards.resume()
+
+
+def _log_retry(state: RetryCallState) -> None:
+    metrics.WORKER_RETRIES.inc()
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, ProducerQueueFull):
+        log.warning("retrying", attempt=state.attempt_number, error=str(error))
+
+
+def _count_settled(error: KafkaError | None) -> None:
+    # the next count of the audience, the next assignment or the indexer's own check repairs it
+    if error is not None:
+        log.warning("counts_not_published", error=error.name())
+
+
+def _observe(applied: Applied, records: int, newest: int, seconds: float) -> None:
+    metrics.WORKER_RECORDS.inc(records)
+    for outcome in ("entered", "left", "unchanged", "stale", "suppressed"):
+        metrics.WORKER_CHANGES.labels(outcome).inc(getattr(applied, outcome))
+    metrics.WORKER_ERASED.inc(applied.erased)
+    metrics.WORKER_BATCH.observe(seconds)
+    if newest:
+        metrics.WORKER_FRESHNESS.observe(max(0.0, time.time() - newest / 1000))
