@@ -13,6 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 from audience_core.codec import Codec
 from audience_core.errors import PoisonRecord, RedisUnavailable
 from audience_core.kafka.client import options
+from audience_core.kafka.consumer import fetch
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import restore
@@ -91,7 +92,7 @@ class Indexer:
                 time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
 
     def _read(self) -> None:
-        for message in self._consumer.consume(_FETCH, timeout=_FETCH_S):
+        for message in fetch(self._consumer, _FETCH, _FETCH_S):
             error = message.error()
             if error is None:
                 value = message.value()

@@ -1,6 +1,7 @@
 """Wires the gateway and serves it until SIGTERM."""
 
 import asyncio
+import signal
 import socket
 
 import uvicorn
@@ -29,6 +30,9 @@ def run() -> int:
     settings = load(GatewaySettings)
     configure(settings, "gateway")
     settings.required_pepper()
+    # uvicorn stops on these and then raises them again at whoever was there before it: a clean stop must exit with 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     try:
         listener = socket.create_server((settings.host, settings.gateway_port), backlog=2048)
     except OSError as error:

@@ -91,6 +91,14 @@ class Shards:
                 raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
             self.taken[number] = shard
 
+    def out_of_range(self, number: int) -> ShardRefused:
+        """The log has no record at the offset that Redis holds. A fetch tells so reliably, a query does not."""
+        stored = self.taken[number].stored if number in self.taken else None
+        return ShardRefused(
+            f"shard {number}: Redis stands at offset {stored}, which the log does not hold: records were lost at its "
+            "end, or retention deleted them meanwhile. Restore what is missing, or empty Redis to rebuild from this log"
+        )
+
     def pause(self) -> None:
         """Fetch nothing for now."""
         self._consumer.pause(self._partitions())
@@ -118,9 +126,9 @@ class Shards:
     def _locate(self, number: int) -> tuple[Shard, int]:
         stored = self._store.locate(number)
         try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(CHANGES, number), timeout=_TIMEOUT)
+            low, _ = self._consumer.get_watermark_offsets(TopicPartition(CHANGES, number), timeout=_TIMEOUT)
         except KafkaException as error:
-            raise KafkaUnavailable(f"the ends of shard {number} are unknown: {error.args[0].name()}") from error
+            raise KafkaUnavailable(f"the start of shard {number} is unknown: {error.args[0].name()}") from error
         if stored is None:
             if low > 0 and not self._accept_partial:
                 raise ShardRefused(
@@ -132,11 +140,6 @@ class Shards:
             raise ShardRefused(
                 f"shard {number}: its state was read from topic id {stored.topic_id}, the topic now has id "
                 f"{self._topic_id}; it was recreated. Empty Redis to rebuild, or point the worker at the old topic"
-            )
-        if stored.offset > high:
-            raise ShardRefused(
-                f"shard {number}: Redis stands at offset {stored.offset}, the log ends at {high}; records were lost or "
-                "the topic was recreated. Empty Redis to rebuild from this log"
             )
         if stored.offset < low and not self._accept_partial:
             raise ShardRefused(

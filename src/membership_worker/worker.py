@@ -13,6 +13,7 @@ from audience_core.codec import Codec
 from audience_core.domain.partitioning import audience_key, count_key, shard_of
 from audience_core.domain.records import ShardCount
 from audience_core.errors import FencedError, PoisonRecord, ProducerQueueFull, RetryableError
+from audience_core.kafka.consumer import fetch
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
@@ -74,11 +75,13 @@ class Worker:
 
     def _fetch(self) -> dict[int, list[Message]]:
         batches: dict[int, list[Message]] = defaultdict(list)
-        for message in self._consumer.consume(self._settings.worker_batch, timeout=_FETCH_S):
+        for message in fetch(self._consumer, self._settings.worker_batch, _FETCH_S):
             error = message.error()
             number = message.partition()
             if error is None and number is not None:
                 batches[number].append(message)
+            elif error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
+                raise self._shards.out_of_range(number or 0)
             elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
                 log.warning("fetch_failed", error=error.name(), shard=number)
         return batches

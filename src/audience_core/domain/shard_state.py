@@ -35,7 +35,7 @@ class ShardState:
         last = self.last_received.get(visitor)
         if last is not None and received - last > self.window_ms:
             self.guards.pop(visitor, None)
-        self.last_received[visitor] = max(received, last or received)
+        self.last_received[visitor] = received if last is None else max(received, last)
         for change in record["changes"]:
             member = encode_member(change["audience_id"], change["epoch"])
             signed = int(encode_guard(change["action"], record["occurred_at"]))
