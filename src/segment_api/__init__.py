@@ -1,1 +1,1 @@
-"""."""
+"""The read side: visitors' segments for the SDKs, and the control and listing API."""

@@ -1,0 +1,53 @@
+# Every command of a working day. `make` alone explains them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+READY_FILE ?=
+PYTEST_OPTIONS ?=
+
+.PHONY: help up test test-kafka check lint types walls format lock clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# made again when the lock or the project's declaration changes
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON="; exit 1; }
+	@test -x $(BIN)/python || { echo "making .venv"; $(PYTHON) -m venv .venv; }
+	@echo "installing the locked packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+up: .venv/.installed ## start everything on this machine; READY_FILE=FILE writes the URLs and secrets there
+	@exec $(BIN)/audience-stream up $(if $(READY_FILE),--ready-file "$(READY_FILE)")
+
+test: .venv/.installed ## run all tests on embedded servers
+	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
+
+test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline $(PYTEST_OPTIONS)
+
+check: lint types walls test ## what CI runs first: lint, types, import walls, tests
+
+lint: .venv/.installed ## look for faults and for formatting
+	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check src tests
+
+types: .venv/.installed ## check the types
+	@$(BIN)/mypy
+
+walls: .venv/.installed ## check who may import whom
+	@$(BIN)/lint-imports
+
+format: .venv/.installed ## format the code
+	@$(BIN)/ruff format src tests
+	@$(BIN)/ruff check --fix src tests
+
+lock: ## write requirements.lock anew
+	@$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra check --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+
+clean: ## remove what was installed and cached
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,130 @@
+"""The composition: a plain ASGI dispatcher with the SDKs' endpoint first, the control API behind it."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.security import HTTPBearer
+
+from audience_core.codec import Codec
+from audience_core.errors import RedisUnavailable
+from audience_core.observability.logging import get_logger
+from audience_core.observability.metrics import API_REQUESTS
+from audience_core.observability.probes import Answer, metrics_answer, probe_answer
+from audience_core.redis.connect import AsyncRedis, async_redis_faults
+from audience_core.redis.control import ControlStore
+from segment_api.accounts import AccountCache
+from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
+from segment_api.control import control_router
+from segment_api.errors import add_error_handlers
+from segment_api.listing import ListingReader, listing_router
+from segment_api.segments import REDIS_BOUND_S, SegmentsEndpoint, is_segments_path
+from segment_api.settings import ApiSettings
+from segment_api.visitors import Eraser, RecordSender, VisitorReader, visitors_router
+
+log = get_logger()
+
+
+def create_app(
+    settings: ApiSettings, *, client: AsyncRedis, sender: RecordSender, routers: Iterable[APIRouter] = ()
+) -> "SegmentApi":
+    """Wire the whole service. `routers` are further routes; those below `/v1` ask for the admin token too."""
+    store = ControlStore(client, settings.required_pepper())
+    app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
+    bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
+    app.include_router(control_router(store), dependencies=bearer)
+    app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
+    eraser = Eraser(sender, Codec(), settings.shards)
+    app.include_router(visitors_router(store, VisitorReader(client, settings.shards), eraser), dependencies=bearer)
+    for router in routers:
+        app.include_router(router)
+    add_error_handlers(app)
+    segments = SegmentsEndpoint(client, AccountCache(client), settings.shards)
+    return SegmentApi(segments, app, client, settings.required_admin_token())
+
+
+class SegmentApi:
+    """Dispatches by path: segments, probes, and everything else to the control API."""
+
+    def __init__(self, segments: SegmentsEndpoint, control: AsgiApp, client: AsyncRedis, admin_token: str) -> None:
+        self._segments = segments
+        self._control = control
+        self._client: Any = client
+        self._expected = f"Bearer {admin_token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Speak ASGI."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if is_segments_path(path):
+            await self._segments(scope, receive, send)
+        elif path == "/livez":
+            await _send_probe(scope, send, probe_answer([]))
+        elif path == "/readyz":
+            await _send_probe(scope, send, probe_answer(await self._missing()))
+        elif path == "/metrics":
+            await _send_probe(scope, send, metrics_answer())
+        else:
+            await self._controlled(scope, receive, send)
+
+    async def _missing(self) -> list[str]:
+        try:
+            async with asyncio.timeout(REDIS_BOUND_S), async_redis_faults("answering a probe"):
+                await self._client.ping()
+        except (RedisUnavailable, TimeoutError):
+            return ["redis does not answer"]
+        return []
+
+    async def _controlled(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        status = 0
+
+        async def watched(event: Event) -> None:
+            nonlocal status
+            if event["type"] == "http.response.start":
+                status = event["status"]
+            await send(event)
+
+        try:
+            # before anything of the request is parsed, and for paths that do not exist too
+            if _needs_token(scope["path"]) and not self._is_admin(scope):
+                await _refuse(scope, watched)
+            else:
+                await self._control(scope, receive, watched)
+        except Exception:
+            # FastAPI has answered 500 already; it raises so that the server may log
+            log.exception("control_request_failed", route=_route(scope))
+        finally:
+            route = _route(scope)
+            API_REQUESTS.labels(route, str(status)).inc()
+            elapsed = round((time.perf_counter() - started) * 1000, 1)
+            log.info("control_request", method=_method(scope), route=route, status=status, duration_ms=elapsed)
+
+    def _is_admin(self, scope: Scope) -> bool:
+        return hmac.compare_digest(header_of(scope, b"authorization"), self._expected)
+
+
+def _needs_token(path: str) -> bool:
+    return path == "/v1" or path.startswith("/v1/")
+
+
+def _route(scope: Scope) -> str:
+    """Template of the route: paths hold MPIDs, and are as many as there are callers' mistakes."""
+    return str(getattr(scope.get("route"), "path", "none"))
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "-"
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    message = "the admin token is absent or wrong; send `Authorization: Bearer <AUDIENCE_ADMIN_TOKEN>`"
+    await answer(scope, send, 401, error_body("unauthorized", message), [JSON_TYPE, (b"www-authenticate", b"Bearer")])
+
+
+async def _send_probe(scope: Scope, send: Send, given: Answer) -> None:
+    await answer(scope, send, given.status, given.body, [(b"content-type", given.content_type.encode())])

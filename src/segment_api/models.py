@@ -1,0 +1,76 @@
+"""Bodies of the control plane's requests and answers."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from audience_core.domain.partitioning import ACCOUNT_PATTERN
+
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class AccountRequest(BaseModel):
+    """An account or environment of AB Tasty."""
+
+    id: str = Field(pattern=f"^(?:{ACCOUNT_PATTERN.pattern})$", description="1 to 64 letters, digits, `_`, `-`")
+    name: Name
+
+
+class ConnectorRequest(BaseModel):
+    """One integration of an account."""
+
+    provider: Literal["mparticle"]
+    name: Name
+    partner: str = Field("", max_length=255, description="partner of the segments' rows; empty = mparticle")
+
+
+class Account(BaseModel):
+    """An account; the time is ISO-8601."""
+
+    id: str
+    name: str
+    created_at: str
+
+
+class Accounts(BaseModel):
+    """All accounts, ordered by id."""
+
+    accounts: list[Account]
+
+
+class Connector(BaseModel):
+    """A connector; the time is ISO-8601."""
+
+    id: str
+    provider: str
+    name: str
+    partner: str
+    created_at: str
+
+
+class Connectors(BaseModel):
+    """Connectors of an account, oldest first."""
+
+    connectors: list[Connector]
+
+
+class ApiKey(BaseModel):
+    """An API key without its secret; the times are ISO-8601."""
+
+    id: str
+    status: Literal["active", "revoked"]
+    created_at: str
+    revoked_at: str | None
+
+
+class ApiKeys(BaseModel):
+    """API keys of an account, oldest first."""
+
+    api_keys: list[ApiKey]
+
+
+class NewKey(BaseModel):
+    """A new API key: the only answer that ever holds the secret."""
+
+    id: str
+    secret: str

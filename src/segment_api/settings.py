@@ -1,0 +1,20 @@
+"""Settings of the segment API."""
+
+from pydantic import Field, SecretStr
+
+from audience_core.errors import SettingsError
+from audience_core.settings import CoreSettings
+
+
+class ApiSettings(CoreSettings):
+    """What the segment API needs beside the core's settings."""
+
+    api_port: int = Field(8081, ge=0, le=65535, description="port of the segment and control API; 0 = any free one")
+    admin_token: SecretStr = Field(SecretStr(""), description="bearer token of the control API; required, no default")
+
+    def required_admin_token(self) -> str:
+        """Return the token, or raise SettingsError: an empty one would open the control API to everybody."""
+        token = self.admin_token.get_secret_value()
+        if not token:
+            raise SettingsError("AUDIENCE_ADMIN_TOKEN is not set; set a long random secret")
+        return token
