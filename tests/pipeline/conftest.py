@@ -37,13 +37,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> 
     folder = tmp_path_factory.mktemp("stack")
     ready_file, log = folder / "ready.json", folder / "up.log"
     ports = dict.fromkeys(("AUDIENCE_GATEWAY_PORT", "AUDIENCE_API_PORT", "AUDIENCE_METRICS_PORT"), "0")
+    deadlines = {"AUDIENCE_HEADER_TIMEOUT": "2s", "AUDIENCE_REQUEST_TIMEOUT": "3s"}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "audience_stream", "up", "--ready-file", str(ready_file)],
-            env={**inherited, **ports, **servers},
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            env={**inherited, **ports, **deadlines, **servers},
+            stdout=subprocess.DEVNULL,  # it announces the secrets to the person at the terminal
+            stderr=output,
         )
         try:
             until = time.monotonic() + 60
@@ -51,7 +52,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> 
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < until, log.read_text()
                 time.sleep(0.05)
-            yield Stack(json.loads(ready_file.read_text()), process, log)
+            running = Stack(json.loads(ready_file.read_text()), process, log)
+            with running.http:
+                yield running
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(30)

@@ -105,8 +105,8 @@ class Stack:
 
     def service_pid(self, service: str) -> int:
         """Process id of a service: a child of `up` whose command line ends in its name."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in children:
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()  # the supervisor's thread has children of its own
+        for pid in [pid for task in tasks for pid in (task / "children").read_text().split()]:
             if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")[-1] == service.encode():
                 return int(pid)
         raise LookupError(service)
