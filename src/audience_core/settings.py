@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as SourceError
 
 from audience_core.errors import SettingsError
 
@@ -93,6 +94,8 @@ def load(kind: type[S]) -> S:
     """Read settings from the environment, or raise SettingsError naming each wrong variable."""
     try:
         return kind()
+    except SourceError as error:
+        raise SettingsError(f"a variable is not the JSON object that it should be: {error}") from None
     except ValidationError as error:
         lines = [
             f"AUDIENCE_{str(problem['loc'][0]).upper()}: {problem['msg']}" if problem["loc"] else problem["msg"]

@@ -1,5 +1,6 @@
 """A running system, and how the tests speak to it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -107,8 +108,9 @@ class Stack:
         """Process id of a service: a child of `up` whose command line ends in its name."""
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()  # the supervisor's thread has children of its own
         for pid in [pid for task in tasks for pid in (task / "children").read_text().split()]:
-            if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")[-1] == service.encode():
-                return int(pid)
+            with contextlib.suppress(FileNotFoundError):  # it ended since it was listed
+                if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")[-1] == service.encode():
+                    return int(pid)
         raise LookupError(service)
 
 
