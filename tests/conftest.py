@@ -1,11 +1,12 @@
 """Servers that tests of more than one folder use: real ones, private, on loopback."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import redis
 
-from audience_stream.embedded import EmbeddedRedis
+from audience_stream.embedded import EmbeddedKafka, EmbeddedRedis
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,14 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of an embedded Kafka of this test session, or of the one that AUDIENCE_TEST_KAFKA names."""
+    named = os.environ.get("AUDIENCE_TEST_KAFKA")
+    if named:
+        yield named
+        return
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server.address

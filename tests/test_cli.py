@@ -2,8 +2,12 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -92,3 +96,93 @@ def test_accounts_and_keys_can_be_made_by_scripts(redis_url: str) -> None:
     assert json.loads(listed.stdout)[0]["status"] == "active"
     assert run("keys", "revoke", "shop", key["id"], **settings).returncode == 0
     assert json.loads(run("keys", "list", "shop", "--json", **settings).stdout)[0]["status"] == "revoked"
+
+
+@pytest.mark.parametrize(("hash_count", "order_count"), [(2, 0), (0, 2)])
+def test_verify_sees_either_half_of_a_wrong_listing(redis_url: str, hash_count: int, order_count: int) -> None:
+    state = {"account": "shop", "audience_id": 7, "status": "ACTIVE", "epoch": 0}
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset("catalog:shop", "7", json.dumps(state))
+        client.hset("catalog:versions", "shop", 1)
+        client.sadd("{s2}:m:shop:v-1", 7)
+        client.sadd("{s2}:m:shop:v-2", 7)
+        client.hset("{s2}:c", "shop:7", 2)
+        client.hset("index:shop:counts", "7", json.dumps({"count": hash_count, "updated_at": 0}))
+        client.zadd("index:shop", {"7": order_count})
+    answer = run("verify", AUDIENCE_REDIS_URL=redis_url, AUDIENCE_SHARDS="4")
+    assert (answer.returncode, answer.stdout.splitlines()[-1]) == (1, "drift 2"), answer.stderr
+
+
+def test_config_shows_both_defaults_of_the_metrics_port() -> None:
+    rows = json.loads(run("config", "--json").stdout)
+    assert [row["value"] for row in rows if row["setting"] == "AUDIENCE_METRICS_PORT"] == ["9101", "9102"]
+
+
+def test_no_dead_letters_are_an_empty_list(kafka_server: str) -> None:
+    settings = {"AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": kafka_server, "AUDIENCE_KAFKA_REPLICATION": "1"}
+    settings["AUDIENCE_SHARDS"] = "8"
+    created = run("topics", "create", **settings)
+    assert created.returncode == 0, created.stderr
+    assert json.loads(run("dlq", "list", "--json", **settings).stdout) == []
+
+
+def test_dead_letters_of_an_absent_kafka_exit_with_1_and_one_line() -> None:
+    answer = run("dlq", "list", AUDIENCE_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", AUDIENCE_SHARDS="1")
+    assert answer.returncode == 1
+    assert len(answer.stderr.splitlines()) == 1
+
+
+ANY_PORT = {"AUDIENCE_GATEWAY_PORT": "0", "AUDIENCE_API_PORT": "0", "AUDIENCE_METRICS_PORT": "0"}
+
+
+@pytest.mark.parametrize("port", ["abc", "99999"])
+def test_up_refuses_a_wrong_port_in_one_line(port: str) -> None:
+    answer = run("up", **{**ANY_PORT, "AUDIENCE_GATEWAY_PORT": port})
+    assert answer.returncode == 2
+    assert "AUDIENCE_GATEWAY_PORT" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_up_names_a_taken_port_and_its_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        answer = run("up", **{**ANY_PORT, "AUDIENCE_API_PORT": port})
+    assert answer.returncode == 1
+    assert port in answer.stderr
+    assert "AUDIENCE_API_PORT" in answer.stderr
+
+
+def test_up_refuses_a_ready_file_without_a_folder_before_it_starts_anything(tmp_path: Path) -> None:
+    answer = run("up", "--ready-file", str(tmp_path / "none" / "ready.json"), **ANY_PORT)
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_up_gives_up_when_a_service_refuses_its_settings(tmp_path: Path) -> None:
+    answer = run("up", **ANY_PORT, AUDIENCE_PEPPER="short", TMPDIR=str(tmp_path))
+    assert answer.returncode == 1
+    assert "AUDIENCE_PEPPER" in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_during_start_up_ends_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "audience_stream", "up"],
+        # nothing listens there, so the services never become ready
+        env={**inherited, **ANY_PORT, "AUDIENCE_REDIS_URL": "redis://127.0.0.1:1/0", "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 20
+        while not list(tmp_path.iterdir()) and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert list(tmp_path.iterdir()) == []

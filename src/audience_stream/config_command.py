@@ -15,23 +15,24 @@ _HIDDEN = {"kafka_options"}  # may hold a password
 
 
 def rows() -> list[dict[str, Any]]:
-    """Each setting once: variable, value as text with secrets hidden, source, services, description."""
+    """Each setting and default once: variable, value as text with secrets hidden, source, description."""
     from audience_indexer.settings import IndexerSettings
     from ingest_gateway.settings import GatewaySettings
     from membership_worker.settings import WorkerSettings
     from segment_api.settings import ApiSettings
 
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     kinds: list[type[CoreSettings]] = [CoreSettings, GatewaySettings, WorkerSettings, IndexerSettings, ApiSettings]
     for kind in kinds:
         settings = load(kind)
         for name, field in kind.model_fields.items():
-            variable = f"AUDIENCE_{name.upper()}"
+            variable, value = f"AUDIENCE_{name.upper()}", _text(name, getattr(settings, name))
+            # AUDIENCE_METRICS_PORT has a default of its own in the worker and in the indexer: both are shown
             found.setdefault(
-                variable,
+                (variable, value),
                 {
                     "setting": variable,
-                    "value": _text(name, getattr(settings, name)),
+                    "value": value,
                     "source": "environment" if os.environ.get(variable) else "default",
                     "description": field.description,
                 },

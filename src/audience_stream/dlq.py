@@ -20,18 +20,24 @@ app = typer.Typer(help="Look at the dead letters.", no_args_is_help=True)
 _SILENT_S = 15.0
 
 
-def read(settings: CoreSettings) -> Iterator[tuple[int, int, DeadLetter]]:
-    """Yield (partition, offset, letter) of all dead letters. A partition's end is where Kafka says that it is reached:
-    a queried end offset is not reliable on every broker."""
-    consumer = Consumer(
+def _consumer(settings: CoreSettings) -> Consumer:
+    return Consumer(
         {
             "group.id": "audience-dlq",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             **options(settings, "dlq"),
+            "log_level": 0,  # librdkafka's own lines would bury the error that says what to do
+            **settings.kafka_options,
         }
     )
+
+
+def read(settings: CoreSettings) -> Iterator[tuple[int, int, DeadLetter]]:
+    """Yield (partition, offset, letter) of all dead letters. A partition's end is where Kafka says that it is reached:
+    a queried end offset is not reliable on every broker."""
+    consumer = _consumer(settings)
     codec, unread, heard = Codec(), set(range(settings.shards)), time.monotonic()
     consumer.assign([TopicPartition(DEAD_LETTERS, n, OFFSET_BEGINNING) for n in range(settings.shards)])
     try:
@@ -39,7 +45,10 @@ def read(settings: CoreSettings) -> Iterator[tuple[int, int, DeadLetter]]:
             message = consumer.poll(0.5)
             if message is None:
                 if time.monotonic() - heard > _SILENT_S:
-                    raise KafkaUnavailable(f"{DEAD_LETTERS} could not be read to its end")
+                    raise KafkaUnavailable(
+                        f"{DEAD_LETTERS} could not be read to its end from {settings.kafka_bootstrap_servers} "
+                        "(AUDIENCE_KAFKA_BOOTSTRAP_SERVERS)"
+                    )
                 continue
             heard, error, partition = time.monotonic(), message.error(), message.partition() or 0
             if error is not None:

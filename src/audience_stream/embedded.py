@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -156,12 +155,3 @@ def _listens(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def wait_until(check: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for a condition; PermanentError says what did not come true."""
-    until = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > until:
-            raise PermanentError(f"{what} within {seconds:g} s")
-        time.sleep(0.05)

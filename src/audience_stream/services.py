@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import httpx
 
-from audience_stream.embedded import wait_until
+from audience_core.errors import PermanentError
 
 _BACK_OFF_S = 0.3
 _DRAIN_S = 10.0
 _READY_S = 60.0
+_WRONG_SETTINGS = 2  # the code with which a command ends that can't run with its settings
 
 
 @dataclass
@@ -51,15 +52,26 @@ class Supervisor:
         self._services = services
         self._say = say
         self._stopping = threading.Event()
+        self._refused: str | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
-    def start(self) -> None:
-        """Start every service and wait until all are ready. Raises PermanentError."""
+    def start(self, stop: threading.Event) -> bool:
+        """Start every service and wait until all are ready; False when `stop` was set first. Raises PermanentError."""
         for service in self._services:
             service.start()
         self._thread.start()
-        for service in self._services:
-            wait_until(service.is_ready, _READY_S, f"the {service.name} was not ready")
+        return all(self._became_ready(service, stop) for service in self._services)
+
+    def _became_ready(self, service: Service, stop: threading.Event) -> bool:
+        until = time.monotonic() + _READY_S
+        while not stop.wait(0.05):
+            if service.is_ready():
+                return True
+            if self._refused:
+                raise PermanentError(f"the {self._refused} can't run with these settings; its own line above says why")
+            if time.monotonic() > until:
+                raise PermanentError(f"the {service.name} was not ready within {_READY_S:g} s")
+        return False
 
     def stop(self) -> None:
         """SIGTERM to all, SIGKILL to those that have not drained in time."""
@@ -81,6 +93,8 @@ class Supervisor:
         while not self._stopping.wait(_BACK_OFF_S):
             for service in self._services:
                 code = service.process.poll() if service.process else None
+                if code == _WRONG_SETTINGS:
+                    self._refused = service.name  # during start-up that is the end: another try would say the same
                 if code is not None and not self._stopping.is_set():
                     self._say(f"the {service.name} ended with code {code}; starting it again")
                     service.start()

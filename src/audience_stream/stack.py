@@ -3,13 +3,11 @@
 import json
 import os
 import secrets
-import shlex
 import signal
 import socket
 import tempfile
 import threading
 import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +19,11 @@ import typer
 from audience_core.errors import PermanentError, SettingsError
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.settings import CoreSettings, load
+from audience_stream.demo import DEMO_ACCOUNT, DEMO_VISITOR, Demo, curl_line
 from audience_stream.embedded import EmbeddedKafka, EmbeddedRedis, free_port
 from audience_stream.services import Service, Supervisor
 
-DEMO_ACCOUNT = "demo"
-DEMO_AUDIENCE = 1001
 _SUMMARY_EVERY_S = 5.0
-_PORTS = {"AUDIENCE_GATEWAY_PORT": 8080, "AUDIENCE_API_PORT": 8081}
 _PROBE_PORTS = {"worker": 9101, "indexer": 9102}
 
 
@@ -44,14 +40,19 @@ class Layout:
 
 
 def _choose_ports() -> dict[str, int]:
-    """Port of each service. Raises SettingsError naming the first one that is taken."""
-    chosen: dict[str, int] = {}
-    for service, variable in (("gateway", "AUDIENCE_GATEWAY_PORT"), ("api", "AUDIENCE_API_PORT")):
-        chosen[service] = _checked(int(os.environ.get(variable) or _PORTS[variable]), service, variable)
-    given = os.environ.get("AUDIENCE_METRICS_PORT")
+    """Port of each service. Raises SettingsError for a wrong setting, PermanentError naming a port that is taken."""
+    from ingest_gateway.settings import GatewaySettings
+    from membership_worker.settings import WorkerSettings
+    from segment_api.settings import ApiSettings
+
+    chosen = {
+        "gateway": _checked(load(GatewaySettings).gateway_port, "gateway", "AUDIENCE_GATEWAY_PORT"),
+        "api": _checked(load(ApiSettings).api_port, "api", "AUDIENCE_API_PORT"),
+    }
+    any_free = load(WorkerSettings).metrics_port == 0
     for service, default in _PROBE_PORTS.items():
         # one setting can't name two ports: it is used for "any", and the defaults stand otherwise
-        chosen[service] = _checked(0 if given == "0" else default, service, "AUDIENCE_METRICS_PORT")
+        chosen[service] = _checked(0 if any_free else default, service, "AUDIENCE_METRICS_PORT")
     return chosen
 
 
@@ -61,8 +62,10 @@ def _checked(port: int, service: str, variable: str) -> int:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
-        raise SettingsError(
-            f"port {port} of the {service} is taken, perhaps by another `up`; set {variable} to another port (0 = any)"
+        # the worker and the indexer share a variable, which can't name two ports
+        remedy = "0 (any free one)" if variable == "AUDIENCE_METRICS_PORT" else "another port (0 = any free one)"
+        raise PermanentError(
+            f"port {port} of the {service} is taken, perhaps by another `up`; set {variable} to {remedy}"
         ) from None
     return port
 
@@ -115,66 +118,6 @@ def _services(layout: Layout) -> list[Service]:
     ]
 
 
-class _Demo:
-    """Makes the demo account over the API, as a person would."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        token = layout.environment["AUDIENCE_ADMIN_TOKEN"]
-        self._client = httpx.Client(trust_env=False, timeout=10, headers={"Authorization": f"Bearer {token}"})
-        self._base = f"{layout.url('api')}/v1/accounts"
-
-    def make(self) -> dict[str, str]:
-        """Account, connector, API key and a subscribed audience; returns account, connector_id and api_key."""
-        created = self._client.post(self._base, json={"id": DEMO_ACCOUNT, "name": "Demo"})
-        if created.status_code not in {httpx.codes.CREATED, httpx.codes.CONFLICT}:
-            raise PermanentError(f"the demo account could not be made: {created.text}")
-        connector = self._post(f"{DEMO_ACCOUNT}/connectors", {"provider": "mparticle", "name": "mParticle"})
-        key = self._post(f"{DEMO_ACCOUNT}/api-keys", {})
-        self._subscribe(key["secret"])
-        return {"account": DEMO_ACCOUNT, "connector_id": connector["id"], "api_key": key["secret"]}
-
-    def _post(self, path: str, body: dict[str, str]) -> dict[str, Any]:
-        answer = self._client.post(f"{self._base}/{path}", json=body)
-        if answer.status_code != httpx.codes.CREATED:
-            raise PermanentError(f"POST /v1/accounts/{path} answered {answer.status_code}: {answer.text}")
-        return dict(answer.json())
-
-    def _subscribe(self, key: str) -> None:
-        message = _message(
-            "audience_subscription_request",
-            key,
-            {"audience_id": DEMO_AUDIENCE, "audience_name": "Demo audience", "action": "add"},
-        )
-        until = time.monotonic() + 30
-        while (answer := self._client.post(f"{self._layout.url('gateway')}/firehose", json=message)).status_code != 200:  # noqa: PLR2004
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
-                raise PermanentError(f"the demo audience could not be subscribed: {answer.text}")
-            time.sleep(0.2)
-
-    def listing(self) -> list[dict[str, Any]]:
-        """The first populated audiences of the demo account."""
-        answer = self._client.get(f"{self._base}/{DEMO_ACCOUNT}/audiences", params={"limit": 5})
-        return list(answer.json()["audiences"]) if answer.status_code == httpx.codes.OK else []
-
-
-def _message(kind: str, key: str, fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "id": str(uuid.uuid4()),
-        "timestamp_ms": time.time_ns() // 1_000_000,
-        "firehose_version": "3.2.0",
-        "account": {"account_id": 1, "account_settings": {"apiKey": key}},
-        **fields,
-    }
-
-
-def _curl(gateway: str, key: str) -> str:
-    item = {"audience_id": DEMO_AUDIENCE, "audience_name": "Demo audience", "action": "add"}
-    body = _message("audience_membership_change_request", key, {"user_profiles": [{"audiences": [item], "mpid": "42"}]})
-    return f"curl -sS {gateway}/firehose -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
-
-
 def _ready(layout: Layout, demo: dict[str, str]) -> dict[str, Any]:
     environment = {k: v for k, v in layout.environment.items() if k != "AUDIENCE_LOG_LEVEL"}
     return {
@@ -201,7 +144,7 @@ def _announce(ready: dict[str, Any]) -> None:
         f"""
 Ready.
   gateway      {ready["gateway_url"]}/firehose
-  segments     {ready["api_url"]}/accounts/{ready["account"]}/segments/42
+  segments     {ready["api_url"]}/accounts/{ready["account"]}/segments/{DEMO_VISITOR}
   control API  {ready["api_url"]}/v1  (OpenAPI at /openapi.json)
   account      {ready["account"]}
   API key      {ready["api_key"]}
@@ -209,7 +152,7 @@ Ready.
 
 Let a visitor enter the demo audience, as mParticle would:
 
-{_curl(ready["gateway_url"], ready["api_key"])}
+{curl_line(ready["gateway_url"], ready["api_key"])}
 
 then look at the listing:
 
@@ -229,6 +172,8 @@ def up(
 
     Example: audience-stream up --ready-file ready.json
     """
+    if ready_file is not None and not ready_file.parent.is_dir():
+        raise SettingsError(f"there is no folder {ready_file.parent} for the ready file (AUDIENCE_READY_FILE)")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -239,8 +184,9 @@ def up(
         _create_topics(layout.environment)
         supervisor = Supervisor(_services(layout), lambda text: typer.echo(text, err=True))
         running.callback(supervisor.stop)
-        supervisor.start()
-        demo = _Demo(layout)
+        if not supervisor.start(stop):
+            return
+        demo = Demo(layout.url("gateway"), layout.url("api"), layout.environment["AUDIENCE_ADMIN_TOKEN"])
         ready = _ready(layout, demo.make())
         if ready_file is not None:
             _write(ready_file, ready)
@@ -250,7 +196,7 @@ def up(
             _summarise(demo)
 
 
-def _summarise(demo: _Demo) -> None:
+def _summarise(demo: Demo) -> None:
     try:
         audiences = demo.listing()
     except httpx.HTTPError:

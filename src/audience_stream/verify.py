@@ -41,7 +41,8 @@ def find_differences(settings: CoreSettings) -> list[Difference]:
     with redis_faults("reading the listing"):
         listed = _listed(client)
     current = {audience: totals.get(audience, 0) for audience in listed}
-    return differences + _compare("listing", current, listed)
+    shown = {audience: _furthest(numbers, current[audience]) for audience, numbers in listed.items()}
+    return differences + _compare("listing", current, shown)
 
 
 def _compare(where: str, counted: Counts, stored: Counts) -> list[Difference]:
@@ -52,9 +53,14 @@ def _compare(where: str, counted: Counts, stored: Counts) -> list[Difference]:
     ]
 
 
-def _listed(client: Any) -> Counts:
-    """What the listing says of every subscribed audience, as (account, audience id, present epoch) → count."""
-    listed: Counts = {}
+def _furthest(numbers: tuple[int, int], counted: int) -> int:
+    """The hash and the ZSET are written together; whichever is wrong must show, and a drift counts once."""
+    return max(numbers, key=lambda number: abs(number - counted))
+
+
+def _listed(client: Any) -> dict[tuple[str, int, int], tuple[int, int]]:
+    """(account, audience id, present epoch) of every subscribed audience → its count in the hash and in the ZSET."""
+    listed: dict[tuple[str, int, int], tuple[int, int]] = {}
     for account in client.hgetall(keys.CATALOG_VERSIONS):
         numbers = client.hgetall(keys.index_counts(account))
         populated = dict(client.zrange(keys.index(account), 0, -1, withscores=True))
@@ -64,8 +70,7 @@ def _listed(client: Any) -> Counts:
             text = numbers.get(str(audience_id))
             count = json.loads(text)["count"] if text else 0
             shown = int(populated.get(str(audience_id), 0))
-            # both are written together; whichever is wrong must show
-            listed[account, audience_id, state["epoch"]] = count if count == shown else max(count, shown)
+            listed[account, audience_id, state["epoch"]] = (count, shown)
     return listed
 
 

@@ -1,4 +1,5 @@
--- Applies one batch of a shard's log to the shard's state: all of it, or nothing.
+-- Applies one batch of a shard's log to the shard's state: all of it, or nothing (a malformed operation, which only a
+-- caller's bug could send, ends it half-way with the offset unmoved; the batch is then applied again from its start).
 --
 -- KEYS[1]  {sN}:o   HASH topic, offset
 -- KEYS[2]  {sN}:c   HASH account:member -> count
