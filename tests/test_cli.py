@@ -29,6 +29,7 @@ COMMANDS = [
     "simulate",
     "dlq list",
     "dlq show",
+    "dlq replay",
     "config",
 ]
 

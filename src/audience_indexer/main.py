@@ -2,7 +2,6 @@
 
 import time
 
-from audience_core.codec import Codec
 from audience_core.errors import AudienceError, RetryableError
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.observability.logging import configure, get_logger
@@ -10,6 +9,7 @@ from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
 from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import ShardStore
+from audience_core.registry import make_codec
 from audience_core.settings import load
 from audience_indexer.indexer import Indexer, make_consumer
 from audience_indexer.settings import IndexerSettings
@@ -49,7 +49,7 @@ def _run(settings: IndexerSettings, stop: Stop) -> None:
         consumer=consumer,
         client=client,
         store=ShardStore(client, settings),
-        codec=Codec(),
+        codec=make_codec(settings),
         stopping=stop,
     )
     probes = ProbeServer(

@@ -11,6 +11,7 @@ from audience_core.kafka.admin import TopicAdmin
 from audience_core.settings import CoreSettings, load
 from audience_stream import control_commands, dlq
 from audience_stream.config_command import config
+from audience_stream.replay import replay
 from audience_stream.simulate import simulate
 from audience_stream.stack import up
 from audience_stream.verify import verify
@@ -28,6 +29,7 @@ topics = typer.Typer(help="Make and check the Kafka topics.", no_args_is_help=Tr
 app.add_typer(topics, name="topics")
 app.add_typer(control_commands.accounts, name="accounts")
 app.add_typer(control_commands.keys, name="keys")
+dlq.app.command()(replay)
 app.add_typer(dlq.app, name="dlq")
 for command in (up, verify, simulate, config):
     app.command()(command)

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from audience_core.codec import Codec
 from audience_core.domain.members import iso_time
 from audience_core.domain.records import DeadLetter
 from audience_core.errors import KafkaUnavailable, NotFound, PoisonRecord
 from audience_core.kafka.client import options
+from audience_core.registry import make_codec
 from audience_core.settings import CoreSettings, load
 from audience_core.topics import DEAD_LETTERS
 
@@ -38,7 +38,7 @@ def read(settings: CoreSettings) -> Iterator[tuple[int, int, DeadLetter]]:
     """Yield (partition, offset, letter) of all dead letters. A partition's end is where Kafka says that it is reached:
     a queried end offset is not reliable on every broker."""
     consumer = _consumer(settings)
-    codec, unread, heard = Codec(), set(range(settings.shards)), time.monotonic()
+    codec, unread, heard = make_codec(settings), set(range(settings.shards)), time.monotonic()
     consumer.assign([TopicPartition(DEAD_LETTERS, n, OFFSET_BEGINNING) for n in range(settings.shards)])
     try:
         while unread:

@@ -7,12 +7,12 @@ import socket
 import uvicorn
 import uvloop
 
-from audience_core.codec import Codec
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore
+from audience_core.registry import make_codec
 from audience_core.settings import load
 from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
@@ -69,7 +69,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
         catalog_store=catalog_store,
         control=control,
         publisher=Publisher(producer, settings.ack_timeout.total_seconds()),
-        records=Records(Codec(), settings.shards),
+        records=Records(make_codec(settings), settings.shards),
         missing=lambda: [] if kafka.reachable else ["Kafka does not answer"],
     )
     server = uvicorn.Server(

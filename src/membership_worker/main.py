@@ -2,7 +2,6 @@
 
 import time
 
-from audience_core.codec import Codec
 from audience_core.errors import AudienceError, RetryableError
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.kafka.producer import RecordProducer
@@ -11,6 +10,7 @@ from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
 from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import ShardStore, claim_shard_count
+from audience_core.registry import make_codec
 from audience_core.settings import load
 from audience_core.topics import CHANGES
 from membership_worker.settings import WorkerSettings
@@ -57,7 +57,7 @@ def _run(settings: WorkerSettings, stop: Stop) -> None:
         shards=shards,
         store=store,
         producer=producer,
-        codec=Codec(),
+        codec=make_codec(settings),
         topic_id=topic_id,
         stopping=stop,
     )

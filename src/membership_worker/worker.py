@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +28,14 @@ log = get_logger()
 T = TypeVar("T")
 _FETCH_S = 0.1
 _ACK_S = 10.0
+
+
+@dataclass
+class _Batch:
+    operations: list[Operation]
+    letters: list[Outgoing]
+    newest: int
+    """latest received_at, ms"""
 
 
 class Worker:
@@ -92,11 +101,15 @@ class Worker:
         if shard is None:
             return
         started = time.perf_counter()
-        operations, newest = self._decode(messages)
+        batch = self._patiently(lambda: self._decode(messages))
+        if batch is None or not self._bury(batch.letters, number):
+            return
+        for is_poison in [True] * len(batch.letters) + [False] * len(batch.operations):
+            self._poison.add(poison=is_poison)
         next_offset = (messages[-1].offset() or 0) + 1
         try:
             applied = self._patiently(
-                lambda: self._store.apply(number, self._topic_id, shard.stored, next_offset, operations)
+                lambda: self._store.apply(number, self._topic_id, shard.stored, next_offset, batch.operations)
             )
         except FencedError as fence:
             self._resync(fence)
@@ -105,26 +118,33 @@ class Worker:
             return
         shard.stored = next_offset
         self._publish(number, applied.counts, next_offset)
-        _observe(applied, len(messages), newest, time.perf_counter() - started)
+        _observe(applied, len(messages), batch.newest, time.perf_counter() - started)
 
-    def _decode(self, messages: list[Message]) -> tuple[list[Operation], int]:
-        operations, letters, newest = [], [], 0
+    def _decode(self, messages: list[Message]) -> _Batch:
+        """Raises RetryableError when a schema registry is configured and away."""
+        batch = _Batch([], [], 0)
         for message in messages:
             value = message.value()
             try:
                 operation, received_at = decode(self._codec, value if isinstance(value, bytes) else None)
             except PoisonRecord as error:
-                letters.append(dead_letter(self._codec, message, error))
+                batch.letters.append(dead_letter(self._codec, message, error))
             else:
-                operations.append(operation)
-                newest = max(newest, received_at)
-        if letters:
-            # a dead letter must be durable before the offset moves past its record
-            self._patiently(lambda: self._producer.send_and_wait(letters, _ACK_S))
-            log.warning("dead_letters", count=len(letters), shard=messages[0].partition())
-        for is_poison in [True] * len(letters) + [False] * len(operations):
-            self._poison.add(poison=is_poison)
-        return operations, newest
+                batch.operations.append(operation)
+                batch.newest = max(batch.newest, received_at)
+        return batch
+
+    def _bury(self, letters: list[Outgoing], number: int) -> bool:
+        """A dead letter must be durable before the offset moves past its record; False when told to stop first."""
+        if not letters:
+            return True
+        log.warning("dead_letters", count=len(letters), shard=number)
+
+        def send() -> bool:
+            self._producer.send_and_wait(letters, _ACK_S)
+            return True
+
+        return self._patiently(send) is not None
 
     def _resync(self, fence: FencedError) -> None:
         """Redis went back (stored is lower: read again from there), or it is ahead of us: another worker, or our own

@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
 
-from audience_core.codec import Codec
 from audience_core.errors import RedisUnavailable
 from audience_core.observability.logging import get_logger
 from audience_core.observability.metrics import API_REQUESTS
 from audience_core.observability.probes import Answer, metrics_answer, probe_answer
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from audience_core.redis.control import ControlStore
+from audience_core.registry import make_codec
 from segment_api.accounts import AccountCache
 from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
 from segment_api.control import control_router
@@ -37,7 +37,7 @@ def create_app(
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
     app.include_router(control_router(store), dependencies=bearer)
     app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
-    eraser = Eraser(sender, Codec(), settings.shards)
+    eraser = Eraser(sender, make_codec(settings), settings.shards)
     app.include_router(visitors_router(store, VisitorReader(client, settings.shards), eraser), dependencies=bearer)
     for router in routers:
         app.include_router(router)
