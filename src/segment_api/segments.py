@@ -18,7 +18,7 @@ from segment_api.rows import build_rows
 
 PREFIX = "/accounts/"
 SEPARATOR = "/segments/"
-REDIS_BOUND_S = 0.8
+REDIS_BOUND_S = 0.5
 """The most impatient client waits for 1 s in all."""
 
 MAX_READS = 64
