@@ -47,7 +47,7 @@ format: .venv/.installed ## format the code
 
 lock: ## write requirements.lock anew
 	@$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra check --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+		--generate-hashes --no-header --output-file requirements.lock
 
 clean: ## remove what was installed and cached
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
