@@ -37,7 +37,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> 
     folder = tmp_path_factory.mktemp("stack")
     ready_file, log = folder / "ready.json", folder / "up.log"
     ports = dict.fromkeys(("AUDIENCE_GATEWAY_PORT", "AUDIENCE_API_PORT", "AUDIENCE_METRICS_PORT"), "0")
-    deadlines = {"AUDIENCE_HEADER_TIMEOUT": "2s", "AUDIENCE_REQUEST_TIMEOUT": "3s"}
+    deadlines = {"AUDIENCE_LOG_LEVEL": "debug", "AUDIENCE_HEADER_TIMEOUT": "2s", "AUDIENCE_REQUEST_TIMEOUT": "3s"}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
