@@ -4,7 +4,8 @@ AudienceError
 ├── RetryableError            the same call may succeed later: pause, then try again
 │   ├── KafkaUnavailable
 │   │   └── ProducerQueueFull
-│   └── RedisUnavailable
+│   ├── RedisUnavailable
+│   └── TopicMissing          nobody created it yet, or the broker has not heard of it yet
 └── PermanentError            trying again changes nothing
     ├── SettingsError
     ├── PoisonRecord          one record can't be read: dead letter, go on
@@ -37,6 +38,10 @@ class ProducerQueueFull(KafkaUnavailable):
 
 class RedisUnavailable(RetryableError):
     """Redis did not answer in time, refused the connection, or is not writable now."""
+
+
+class TopicMissing(RetryableError):
+    """A topic is not there: nobody created it yet, or the broker that was asked has not heard of it yet."""
 
 
 class PermanentError(AudienceError):

@@ -8,13 +8,16 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from audience_core.errors import KafkaUnavailable, TopicMismatch
+from audience_core.errors import KafkaUnavailable, RetryableError, TopicMismatch, TopicMissing
 from audience_core.kafka.client import options
 from audience_core.settings import CoreSettings
 from audience_core.topics import TOPICS, TopicSpec
 
 _TIMEOUT = 10.0
+# Kafka answers a creation once its controller has decided; each broker learns of it a moment later
+_VISIBLE_WITHIN = 10.0
 
 
 class TopicAdmin:
@@ -36,12 +39,21 @@ class TopicAdmin:
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                         raise KafkaUnavailable(f"topic {name} could not be created: {error.args[0].str()}") from error
-        self.check()
+        patience = Retrying(
+            retry=retry_if_exception_type(TopicMissing),
+            wait=wait_random_exponential(0.1, max=1),
+            stop=stop_after_delay(_VISIBLE_WITHIN),
+            reraise=True,
+        )
+        patience(self.check)
         return [spec.name for spec in missing]
 
     def check(self) -> None:
-        """Raise TopicMismatch when a topic is missing or has other partitions, replication or clean-up."""
+        """Raise TopicMissing, or TopicMismatch when one has other partitions, replication or clean-up."""
         existing = self._existing()
+        missing = [spec.name for spec in TOPICS if spec.name not in existing]
+        if missing:
+            raise TopicMissing(f"no topic {', '.join(missing)}: run `audience-stream topics create`")
         problems = [problem for spec in TOPICS for problem in self._differences(spec, existing)]
         if problems:
             raise TopicMismatch("; ".join(problems))
@@ -51,7 +63,7 @@ class TopicAdmin:
         try:
             described = self._client.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT)[topic].result()
         except KafkaException as error:
-            raise KafkaUnavailable(f"topic {topic} could not be described: {error.args[0].str()}") from error
+            raise _retryable(f"topic {topic} could not be described", error) from error
         return str(described.topic_id)
 
     def _existing(self) -> dict[str, Any]:
@@ -69,8 +81,6 @@ class TopicAdmin:
         return {**spec.config, "min.insync.replicas": str(max(1, self._settings.kafka_replication - 1))}
 
     def _differences(self, spec: TopicSpec, existing: dict[str, Any]) -> list[str]:
-        if spec.name not in existing:
-            return [f"topic {spec.name} is missing: run `audience-stream topics create`"]
         partitions = existing[spec.name].partitions
         problems = []
         if len(partitions) != self._settings.shards:
@@ -82,9 +92,17 @@ class TopicAdmin:
                 f"{self._settings.kafka_replication}"
             )
         resource = ConfigResource(ResourceType.TOPIC, spec.name)
-        found = self._client.describe_configs([resource], request_timeout=_TIMEOUT)[resource].result()
+        try:
+            found = self._client.describe_configs([resource], request_timeout=_TIMEOUT)[resource].result()
+        except KafkaException as error:
+            raise _retryable(f"the settings of topic {spec.name} could not be read", error) from error
         for name, wanted in self._config(spec).items():
             if name != "retention.ms" and (name not in found or found[name].value != wanted):
                 value = found[name].value if name in found else None
                 problems.append(f"{spec.name} has {name}={value}, wanted {wanted}")
         return problems
+
+
+def _retryable(what: str, error: KafkaException) -> RetryableError:
+    unknown = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+    return (TopicMissing if unknown else KafkaUnavailable)(f"{what}: {error.args[0].str()}")
