@@ -13,6 +13,7 @@ from audience_core.errors import RedisUnavailable
 from audience_core.observability.logging import get_logger
 from audience_core.observability.metrics import API_REQUESTS
 from audience_core.observability.probes import Answer, metrics_answer, probe_answer
+from audience_core.redis.activity import ActivityReader
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from audience_core.redis.control import ControlStore
 from audience_core.registry import make_codec
@@ -20,6 +21,7 @@ from segment_api.accounts import AccountCache
 from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
 from segment_api.control import control_router
 from segment_api.errors import add_error_handlers
+from segment_api.health import HealthReader
 from segment_api.listing import ListingReader, listing_router
 from segment_api.saved_segments import SegmentStore
 from segment_api.segment_routes import SegmentReader, segments_router
@@ -39,7 +41,8 @@ def create_app(
     store, accounts = ControlStore(client, settings.required_pepper()), AccountCache(client)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
-    app.include_router(control_router(store), dependencies=bearer)
+    health = HealthReader(ActivityReader(client), settings.silence_after)
+    app.include_router(control_router(store, health), dependencies=bearer)
     app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
     eraser = Eraser(sender, make_codec(settings), settings.shards)
     app.include_router(visitors_router(store, VisitorReader(client, settings.shards), eraser), dependencies=bearer)
