@@ -64,8 +64,9 @@ class FrozenBroker:
         self._server._process.send_signal(number)  # noqa: SLF001
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """An empty one for each test: what another test left in the log would be applied to the new Redis."""
     folder = tmp_path_factory.mktemp("kafka")
     if os.environ.get("AUDIENCE_TEST_ON") == "apache-kafka":
         with KafkaCluster(folder, 1) as cluster:
@@ -88,11 +89,12 @@ def start_stack(broker: Broker, tmp_path: Path) -> StartStack:
         ready_file, log = tmp_path / "ready.json", tmp_path / "up.log"
         ports = dict.fromkeys(("AUDIENCE_GATEWAY_PORT", "AUDIENCE_API_PORT", "AUDIENCE_METRICS_PORT"), "0")
         kafka = {"AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": broker.address, "AUDIENCE_KAFKA_REPLICATION": "1"}
+        rest = {"AUDIENCE_SHARDS": "8", "AUDIENCE_LOG_LEVEL": "warning"}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "audience_stream", "up", "--ready-file", str(ready_file)],
-                env={**inherited, **ports, **kafka, "AUDIENCE_SHARDS": "8", "AUDIENCE_LOG_LEVEL": "warning", **settings},
+                env={**inherited, **ports, **kafka, **rest, **settings},
                 stdout=subprocess.DEVNULL,
                 stderr=output,
             )

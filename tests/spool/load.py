@@ -1,6 +1,7 @@
 """An open loop of requests: each is sent when its time has come, however slow the answers are."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,17 +48,28 @@ class OpenLoop:
         self._idle.clear()
 
     async def _post(self, body: bytes, due: float) -> None:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
-        writer.write(
+        head = await self._exchange(
             b"POST /firehose HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-        await reader.readexactly(length)
         self.figures.taken.append((time.perf_counter() - due) * 1000)
         status = int(head.split(b" ")[1])
         self.figures.statuses[status] = self.figures.statuses.get(status, 0) + 1
         if status == 503 and b"retry-after:" not in head:
             self.figures.without_retry_after += 1
+
+    async def _exchange(self, request: bytes) -> bytes:
+        """Head of the answer. A kept connection that the server has closed by now is replaced, as any client does."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                return await self._over(reader, writer, request)
+            writer.close()
+        return await self._over(*await asyncio.open_connection(self._host, self._port), request)
+
+    async def _over(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
+        writer.write(request)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
         self._idle.append((reader, writer))
+        return head

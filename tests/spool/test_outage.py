@@ -1,6 +1,6 @@
 """Kafka is away while requests go on. AUDIENCE_TEST_OUTAGE_S and AUDIENCE_TEST_OUTAGE_RATE make it long and heavy:
 
-AUDIENCE_TEST_ON=apache-kafka AUDIENCE_TEST_OUTAGE_S=60 AUDIENCE_TEST_OUTAGE_RATE=500 pytest -s tests/spool/test_outage.py
+make test-kafka AUDIENCE_TEST_OUTAGE_S=60 AUDIENCE_TEST_OUTAGE_RATE=500 PYTEST_OPTIONS='-s -k outage'
 """
 
 import asyncio
