@@ -14,7 +14,6 @@ from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
-from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.control import ControlStore, KeyRecord
 from ingest_gateway import answers, body
 from ingest_gateway.answers import Answer
@@ -34,6 +33,7 @@ from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.registration import EPOCH_SETTING, registration
 from ingest_gateway.settings import GatewaySettings
+from ingest_gateway.subscriptions import Subscriptions
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -56,20 +56,20 @@ class Gateway:
         *,
         keys: KeyRing,
         catalogs: CatalogCache,
-        catalog_store: AsyncCatalogStore,
+        subscriptions: Subscriptions,
         control: ControlStore,
         publisher: Publisher,
         records: Records,
-        missing: Callable[[], list[str]],
+        ready: Callable[[], ProbeAnswer],
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._catalogs = catalogs
-        self._catalog_store = catalog_store
+        self._subscriptions = subscriptions
         self._control = control
         self._publisher = publisher
         self._records = records
-        self._missing = missing
+        self._ready = ready
         self._pepper = settings.required_pepper()
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
             "module_registration_request": self._register,
@@ -88,7 +88,7 @@ class Gateway:
         elif path == "/metrics":
             await _send_probe(send, metrics_answer())
         elif path in {"/livez", "/readyz"}:
-            await _send_probe(send, probe_answer(self._missing() if path == "/readyz" else []))
+            await _send_probe(send, self._ready() if path == "/readyz" else probe_answer([]))
         else:
             await _send(send, answers.NOT_FOUND)
 
@@ -147,18 +147,7 @@ class Gateway:
         now, occurred_at = _times(message)
         if occurred_at > now + 86_400_000:
             raise Refused(answers.unreadable("timestamp_ms is over a day ahead of the gateway's clock"))
-        settings = {k: v for k, v in message.audience_subscription_settings.items() if k != EPOCH_SETTING}
-        state = await self._catalog_store.subscribe(
-            account=key["account"],
-            audience_id=message.audience_id,
-            action=message.action,
-            name=message.audience_name or "",
-            description=message.audience_description or "",
-            settings=settings,
-            occurred_at=occurred_at,
-        )
-        await self._publisher.publish([self._records.subscription(state)])
-        await self._catalogs.of(key["account"], fresh=True)
+        state = await self._subscriptions.apply(message, key["account"], occurred_at, self._publisher)
         return answers.subscribed(message.id, {EPOCH_SETTING: str(state["epoch"])})
 
     async def _change(self, raw: dict[str, Any]) -> Answer:

@@ -48,6 +48,14 @@ GATEWAY_CHANGES = Counter(
 GATEWAY_SKIPPED = Counter(
     "audience_gateway_skipped_changes_total", "Changes that change no membership, by reason", ["reason"]
 )
+GATEWAY_SPOOLED = Counter(
+    "audience_gateway_spooled_records_total", "Records written to the disk spool instead of Kafka"
+)
+GATEWAY_SPOOL_DRAINED = Counter(
+    "audience_gateway_spool_drained_records_total", "Records of the disk spool that Kafka has acknowledged"
+)
+GATEWAY_SPOOL_RECORDS = Gauge("audience_gateway_spool_records", "Records in the disk spool of this process")
+GATEWAY_SPOOL_BYTES = Gauge("audience_gateway_spool_bytes", "Bytes of the records in the disk spool of this process")
 
 # worker
 WORKER_RECORDS = Counter("audience_worker_records_total", "Records applied")
