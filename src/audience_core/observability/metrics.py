@@ -56,6 +56,10 @@ GATEWAY_SPOOL_DRAINED = Counter(
 )
 GATEWAY_SPOOL_RECORDS = Gauge("audience_gateway_spool_records", "Records in the disk spool of this process")
 GATEWAY_SPOOL_BYTES = Gauge("audience_gateway_spool_bytes", "Bytes of the records in the disk spool of this process")
+GATEWAY_ACTIVITY_DROPPED = Counter(
+    "audience_gateway_activity_dropped_total",
+    "Requests that are missing in what the console shows, because Redis did not take the note",
+)
 
 # worker
 WORKER_RECORDS = Counter("audience_worker_records_total", "Records applied")
@@ -124,6 +128,9 @@ REDIS_EVICTED = Gauge(
     "audience_redis_evicted_keys", "Keys that a Redis node threw away for lack of memory since it started", ["node"]
 )
 REDIS_OPERATIONS = Gauge("audience_redis_operations_per_second", "Commands that a Redis node executes now", ["node"])
+CONNECTORS_LATE = Gauge(
+    "audience_connector_late", "Connectors that used to speak and are silent for too long, or use a revoked API key"
+)
 
 # segment API
 API_REQUESTS = Counter("audience_api_requests_total", "Requests by route and HTTP status", ["route", "status"])
