@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from audience_core.errors import RetryableError
+from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnavailable, RetryableError
 from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
@@ -29,7 +29,7 @@ from ingest_gateway.firehose import (
     SubscriptionMessage,
     explain,
 )
-from ingest_gateway.membership import Context, read_profiles
+from ingest_gateway.membership import Context, Reading, read_profiles
 from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.registration import EPOCH_SETTING, registration
@@ -40,6 +40,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 M = TypeVar("M", bound=Message)
 
 log = get_logger()
+_REASONS: dict[type[RetryableError], str] = {
+    KafkaUnavailable: "kafka",
+    ProducerQueueFull: "producer_queue_full",
+    RedisUnavailable: "redis",
+}
 
 
 class Gateway:
@@ -104,6 +109,7 @@ class Gateway:
         except Refused as refused:
             answer = refused.answer
         except RetryableError as error:
+            metrics.GATEWAY_UNAVAILABLE.labels(_REASONS.get(type(error), "other")).inc()
             answer = answers.unavailable(str(error))
         except Exception as error:
             log.error(
@@ -112,6 +118,7 @@ class Gateway:
                 error=type(error).__name__,
                 exc_info=self._settings.log_level == "debug",
             )
+            metrics.GATEWAY_UNAVAILABLE.labels("internal").inc()
             answer = answers.INTERNAL
         await _send(send, answer)
         duration = time.perf_counter() - started
@@ -164,10 +171,12 @@ class Gateway:
         if key["status"] == "revoked":
             return answers.membership_changed(message.id, suspend=True)
         if message.user_profiles:
-            await self._publisher.publish(await self._records_of(message, key["account"]))
+            reading = await self._reading_of(message, key["account"])
+            await self._publisher.publish(reading.records)
+            _count(len(message.user_profiles), reading)
         return answers.membership_changed(message.id)
 
-    async def _records_of(self, message: MembershipMessage, account: str) -> list[Outgoing]:
+    async def _reading_of(self, message: MembershipMessage, account: str) -> Reading:
         now, occurred_at = _times(message)
         fresh = False
         while True:
@@ -182,7 +191,7 @@ class Gateway:
             reading = read_profiles(message.user_profiles, context, self._records)
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
-                return reading.records
+                return reading
             fresh = True
 
     async def _erase(self, raw: dict[str, Any], *, trusted: bool) -> Answer:
@@ -239,6 +248,12 @@ def _read(model: type[M], raw: dict[str, Any]) -> M:
         return model.model_validate(raw)
     except ValidationError as error:
         raise Refused(answers.unreadable(explain(error))) from None
+
+
+def _count(profiles: int, reading: Reading) -> None:
+    metrics.GATEWAY_PROFILES.inc(profiles)
+    metrics.GATEWAY_CHANGES.labels("enter").inc(reading.enters)
+    metrics.GATEWAY_CHANGES.labels("exit").inc(reading.changes - reading.enters)
 
 
 def _now() -> int:

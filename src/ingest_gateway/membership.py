@@ -40,6 +40,8 @@ class Reading:
 
     records: list[Outgoing] = field(default_factory=list)
     changes: int = 0
+    enters: int = 0
+    """how many of the changes are enters"""
     dead_letters: int = 0
     unsubscribed: int = 0
     """changes dropped because the catalog in memory says that the audience is removed"""
@@ -79,8 +81,7 @@ def _read_profile(profile: Profile, mpid: str, context: Context, records: Record
     )
     reading.records.append(records.change(record))
     reading.changes += len(changes)
-    for change in changes:
-        metrics.GATEWAY_CHANGES.labels(change["action"].lower()).inc()
+    reading.enters += sum(change["action"] == "ENTER" for change in changes)
 
 
 def _changes(profile: Profile, context: Context, records: Records, reading: Reading) -> Iterator[AudienceChange]:

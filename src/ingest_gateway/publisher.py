@@ -1,6 +1,7 @@
 """Publishes a request's records and waits, within a bound, for all in-sync replicas."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from confluent_kafka import KafkaError
 
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing, RecordProducer
+from audience_core.observability import metrics
 
 _Outcome = tuple["asyncio.Future[None]", KafkaError | None]
 
@@ -25,6 +27,7 @@ class Publisher:
         """Return when every record is durable. Raises KafkaUnavailable after the bound, ProducerQueueFull at once."""
         if not records:
             return
+        started = time.perf_counter()
         done: asyncio.Future[None] = self._loop.create_future()
         self._producer.send(records, lambda error: self._settle(done, error))
         try:
@@ -32,6 +35,8 @@ class Publisher:
                 await done
         except TimeoutError:
             raise KafkaUnavailable("Kafka did not acknowledge in time") from None
+        finally:
+            metrics.GATEWAY_ACK.observe(time.perf_counter() - started)
 
     def _settle(self, done: "asyncio.Future[None]", error: KafkaError | None) -> None:
         # append before looking: if this is the only entry, no wake-up is under way that would still find it
