@@ -14,12 +14,12 @@ from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
-from audience_core.redis.control import ControlStore, KeyRecord
+from audience_core.redis.control import KeyRecord
 from ingest_gateway import answers, body
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Disconnected, Receive, Refused
 from ingest_gateway.caches import CatalogCache, KeyRing
-from ingest_gateway.erasure import erasure_records
+from ingest_gateway.erasure import Erasures
 from ingest_gateway.firehose import (
     MESSAGE_TYPES,
     ErasureMessage,
@@ -52,7 +52,7 @@ class Gateway:
         keys: KeyRing,
         catalogs: CatalogCache,
         subscriptions: Subscriptions,
-        control: ControlStore,
+        erasures: Erasures,
         publisher: Publisher,
         records: Records,
         ready: Callable[[], ProbeAnswer],
@@ -61,7 +61,7 @@ class Gateway:
         self._keys = keys
         self._catalogs = catalogs
         self._subscriptions = subscriptions
-        self._control = control
+        self._erasures = erasures
         self._publisher = publisher
         self._records = records
         self._ready = ready
@@ -176,36 +176,11 @@ class Gateway:
 
     async def _erase(self, raw: dict[str, Any], *, trusted: bool) -> Answer:
         message = _read(ErasureMessage, raw)
-        now = _now()
-        request_id = message.subject_request_id or message.id or ""
-        if message.api_key is not None:
-            key = await self._key(message)
-            if key is None:
-                return answers.UNKNOWN_KEY
-            accounts = [key["account"]]
-        else:
-            accounts = [account["id"] for account in await self._control.accounts()] if trusted else []
-        outgoing = [
-            record
-            for account in accounts
-            for record in erasure_records(message, account, self._pepper, now, request_id, self._records)
-        ]
-        if not accounts:
-            outgoing = [self._unattributed(message, now, request_id)]
-        await self._publisher.publish(outgoing)
+        key = await self._key(message)
+        if key is None and message.api_key is not None:
+            return answers.UNKNOWN_KEY
+        await self._erasures.apply(message, key["account"] if key else None, self._publisher, trusted=trusted)
         return answers.erased(message.id)
-
-    def _unattributed(self, message: ErasureMessage, now: int, request_id: str) -> Outgoing:
-        return self._records.dead_letter(
-            account=None,
-            reason="erasure_without_account",
-            detail="account.account_settings.apiKey: absent, and AUDIENCE_FIREHOSE_TOKEN does not vouch for the sender",
-            kind="MESSAGE",
-            request_id=request_id,
-            occurred_at=message.timestamp_ms,
-            now=now,
-            payload={"subject_request_id": message.subject_request_id},
-        )
 
     async def _key(self, message: Message) -> KeyRecord | None:
         return None if message.api_key is None else await self._keys.find(message.api_key)

@@ -21,6 +21,7 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import Applied, Counts, Operation, ShardStore
 from audience_core.topics import COUNTS
 from membership_worker.decode import PoisonLimit, dead_letter, decode
+from membership_worker.receipts import Receipts
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shards
 
@@ -58,6 +59,7 @@ class Worker:
         self._shards = shards
         self._store = store
         self._producer = producer
+        self._receipts = Receipts(store.receipts, producer, codec, settings.shards)
         self._codec = codec
         self._topic_id = topic_id
         self._stopping = stopping
@@ -80,6 +82,7 @@ class Worker:
             shard = self._patiently(partial(self._shards.take, number))
             if shard is not None:
                 self._publish_snapshot(number)
+                self._patiently(partial(self._receipts.publish, number))
                 log.info("shard_taken", shard=number, offset=shard.stored)
 
     def _fetch(self) -> dict[int, list[Message]]:
@@ -118,6 +121,8 @@ class Worker:
             return
         shard.stored = next_offset
         self._publish(number, applied.counts, next_offset)
+        if applied.receipts:
+            self._patiently(partial(self._receipts.publish, number))
         _observe(applied, len(messages), batch.newest, time.perf_counter() - started)
 
     def _decode(self, messages: list[Message]) -> _Batch:
@@ -126,7 +131,9 @@ class Worker:
         for message in messages:
             value = message.value()
             try:
-                operation, received_at = decode(self._codec, value if isinstance(value, bytes) else None)
+                operation, received_at = decode(
+                    self._codec, value if isinstance(value, bytes) else None, message.offset() or 0
+                )
             except PoisonRecord as error:
                 batch.letters.append(dead_letter(self._codec, message, error))
             else:

@@ -15,10 +15,12 @@ from audience_core.observability.metrics import API_REQUESTS
 from audience_core.observability.probes import Answer, metrics_answer, probe_answer
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from audience_core.redis.control import ControlStore
+from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
 from segment_api.accounts import AccountCache
 from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
 from segment_api.control import control_router
+from segment_api.erasures import erasures_router
 from segment_api.errors import add_error_handlers
 from segment_api.listing import ListingReader, listing_router
 from segment_api.segments import REDIS_BOUND_S, SegmentsEndpoint, is_segments_path
@@ -37,7 +39,9 @@ def create_app(
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
     app.include_router(control_router(store), dependencies=bearer)
     app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
-    eraser = Eraser(sender, make_codec(settings), settings.shards)
+    erasures = ErasureStore(client, settings.shards)
+    app.include_router(erasures_router(store, erasures), dependencies=bearer)
+    eraser = Eraser(sender, make_codec(settings), settings.shards, erasures)
     app.include_router(visitors_router(store, VisitorReader(client, settings.shards), eraser), dependencies=bearer)
     for router in routers:
         app.include_router(router)
