@@ -65,6 +65,9 @@ class CoreSettings(BaseSettings):
     identity_erasure: bool = Field(
         True, description="index HMACs of identities, so that an erasure by e-mail or device id finds its visitors"
     )
+    key_grace: Duration = Field(
+        timedelta(hours=24), description="for how long a rotated API key works beside the new one; then it is revoked"
+    )
     pepper: SecretStr = Field(
         SecretStr(""), description="secret mixed into the HMACs of API keys and identities; changing it voids both"
     )

@@ -31,6 +31,7 @@ from ingest_gateway.firehose import (
 from ingest_gateway.membership import Context, read_profiles
 from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
+from ingest_gateway.quotas import Quotas, changes_in
 from ingest_gateway.registration import EPOCH_SETTING, registration
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
@@ -66,6 +67,7 @@ class Gateway:
         self._records = records
         self._ready = ready
         self._pepper = settings.required_pepper()
+        self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
             "module_registration_request": self._register,
             "audience_subscription_request": self._subscribe,
@@ -153,6 +155,9 @@ class Gateway:
         if key["status"] == "revoked":
             return answers.membership_changed(message.id, suspend=True)
         if message.user_profiles:
+            if seconds := self._quotas.take(key["account"], changes_in(message.user_profiles)):
+                metrics.GATEWAY_THROTTLED.inc()
+                return answers.over_quota(seconds)
             await self._publisher.publish(await self._records_of(message, key["account"]))
         return answers.membership_changed(message.id)
 
@@ -216,8 +221,8 @@ def _times(message: Message) -> tuple[int, int]:
 
 async def _send(send: Send, answer: Answer) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
-    if answer.retry:
-        headers.append((b"retry-after", str(answers.RETRY_AFTER_S).encode()))
+    if answer.retry_after:
+        headers.append((b"retry-after", str(answer.retry_after).encode()))
     if answer.close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -34,7 +34,7 @@ def create_app(
     settings: ApiSettings, *, client: AsyncRedis, sender: RecordSender, routers: Iterable[APIRouter] = ()
 ) -> "SegmentApi":
     """Wire the whole service. `routers` are further routes; those below `/v1` ask for the admin token too."""
-    store = ControlStore(client, settings.required_pepper())
+    store = ControlStore(client, settings.required_pepper(), settings.key_grace)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
     app.include_router(control_router(store), dependencies=bearer)

@@ -55,12 +55,13 @@ class Connectors(BaseModel):
 
 
 class ApiKey(BaseModel):
-    """An API key without its secret; the times are ISO-8601."""
+    """An API key without its secret; the times are ISO-8601. A rotated key works until `expires_at`."""
 
     id: str
     status: Literal["active", "revoked"]
     created_at: str
     revoked_at: str | None
+    expires_at: str | None
 
 
 class ApiKeys(BaseModel):

@@ -15,6 +15,9 @@ GATEWAY_CHANGES = Counter("audience_gateway_changes_total", "Membership changes 
 GATEWAY_SKIPPED = Counter(
     "audience_gateway_skipped_changes_total", "Changes that change no membership, by reason", ["reason"]
 )
+GATEWAY_THROTTLED = Counter(
+    "audience_gateway_throttled_requests_total", "Membership messages answered 429 because of their account's quota"
+)
 GATEWAY_SPOOLED = Counter(
     "audience_gateway_spooled_records_total", "Records written to the disk spool instead of Kafka"
 )
