@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from audience_core.errors import RetryableError
-from audience_core.kafka.producer import Outgoing
+from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnavailable, RetryableError, SpoolUnavailable
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
 from audience_core.redis.control import KeyRecord
-from ingest_gateway import answers, body
+from ingest_gateway import activity, answers, body
+from ingest_gateway.activity import ActivityLog
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Disconnected, Receive, Refused
 from ingest_gateway.caches import CatalogCache, KeyRing
@@ -28,7 +28,7 @@ from ingest_gateway.firehose import (
     SubscriptionMessage,
     explain,
 )
-from ingest_gateway.membership import Context, read_profiles
+from ingest_gateway.membership import Context, Reading, read_profiles
 from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.quotas import Quotas, changes_in
@@ -41,12 +41,18 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 M = TypeVar("M", bound=Message)
 
 log = get_logger()
+_REASONS: dict[type[RetryableError], str] = {
+    KafkaUnavailable: "kafka",
+    ProducerQueueFull: "producer_queue_full",
+    RedisUnavailable: "redis",
+    SpoolUnavailable: "spool",
+}
 
 
 class Gateway:
     """Answers Firehose messages. Everything it needs is passed in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, passed in by main alone
         self,
         settings: GatewaySettings,
         *,
@@ -56,6 +62,7 @@ class Gateway:
         erasures: Erasures,
         publisher: Publisher,
         records: Records,
+        activity_log: ActivityLog,
         ready: Callable[[], ProbeAnswer],
     ) -> None:
         self._settings = settings
@@ -66,6 +73,7 @@ class Gateway:
         self._publisher = publisher
         self._records = records
         self._ready = ready
+        self._activity = activity_log
         self._pepper = settings.required_pepper()
         self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
@@ -92,6 +100,7 @@ class Gateway:
     async def _firehose(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = "none"
         started = time.perf_counter()
+        self._activity.begin()
         try:
             async with asyncio.timeout(self._settings.request_timeout.total_seconds()):
                 data = await body.read(receive, scope, self._settings.body_limit)
@@ -106,6 +115,7 @@ class Gateway:
         except Refused as refused:
             answer = refused.answer
         except RetryableError as error:
+            metrics.GATEWAY_UNAVAILABLE.labels(_REASONS.get(type(error), "other")).inc()
             answer = answers.unavailable(str(error))
         except Exception as error:
             log.error(
@@ -114,11 +124,13 @@ class Gateway:
                 error=type(error).__name__,
                 exc_info=self._settings.log_level == "debug",
             )
+            metrics.GATEWAY_UNAVAILABLE.labels("internal").inc()
             answer = answers.INTERNAL
         await _send(send, answer)
         duration = time.perf_counter() - started
         metrics.GATEWAY_REQUESTS.labels(kind, str(answer.status)).inc()
         metrics.GATEWAY_LATENCY.observe(duration)
+        self._activity.note(kind, answer, duration)
         log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
 
     async def _answer(self, kind: str, message: dict[str, Any], scope: Scope) -> Answer:
@@ -158,10 +170,12 @@ class Gateway:
             if seconds := self._quotas.take(key["account"], changes_in(message.user_profiles)):
                 metrics.GATEWAY_THROTTLED.inc()
                 return answers.over_quota(seconds)
-            await self._publisher.publish(await self._records_of(message, key["account"]))
+            reading = await self._reading_of(message, key["account"])
+            await self._publisher.publish(reading.records)
+            _count(len(message.user_profiles), reading)
         return answers.membership_changed(message.id)
 
-    async def _records_of(self, message: MembershipMessage, account: str) -> list[Outgoing]:
+    async def _reading_of(self, message: MembershipMessage, account: str) -> Reading:
         now, occurred_at = _times(message)
         fresh = False
         while True:
@@ -173,10 +187,10 @@ class Gateway:
                 catalog=await self._catalogs.of(account, fresh=fresh),
                 pepper=self._pepper if self._settings.identity_erasure else None,
             )
-            reading = read_profiles(message.user_profiles, context, self._records)
+            reading = activity.see_reading(read_profiles(message.user_profiles, context, self._records))
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
-                return reading.records
+                return reading
             fresh = True
 
     async def _erase(self, raw: dict[str, Any], *, trusted: bool) -> Answer:
@@ -188,7 +202,7 @@ class Gateway:
         return answers.erased(message.id)
 
     async def _key(self, message: Message) -> KeyRecord | None:
-        return None if message.api_key is None else await self._keys.find(message.api_key)
+        return None if message.api_key is None else activity.see_key(await self._keys.find(message.api_key))
 
     def _is_mparticle(self, scope: Scope) -> bool:
         token = self._settings.firehose_token.get_secret_value()
@@ -208,6 +222,13 @@ def _read(model: type[M], raw: dict[str, Any]) -> M:
         return model.model_validate(raw)
     except ValidationError as error:
         raise Refused(answers.unreadable(explain(error))) from None
+
+
+def _count(profiles: int, reading: Reading) -> None:
+    metrics.GATEWAY_PROFILES.inc(profiles)
+    enters = sum(count for (_, action), count in reading.received.items() if action == "ENTER")
+    metrics.GATEWAY_CHANGES.labels("enter").inc(enters)
+    metrics.GATEWAY_CHANGES.labels("exit").inc(reading.changes - enters)
 
 
 def _now() -> int:

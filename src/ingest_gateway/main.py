@@ -1,20 +1,24 @@
 """Wires the gateway and serves it until SIGTERM."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 
 import uvicorn
 import uvloop
 
+from audience_core.errors import RedisUnavailable
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
+from audience_core.redis.activity import ActivityStore
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
 from audience_core.settings import load
+from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
 from ingest_gateway.deadlines import protocol
@@ -69,6 +73,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
     records = Records(codec, settings.shards)
     subscriptions = Subscriptions(catalog_store, catalogs, records, codec)
     outlet = open_outlet(settings, producer, subscriptions.renew)
+    activity_log = ActivityLog(ActivityStore(client))
     gateway = Gateway(
         settings,
         keys=keys,
@@ -77,6 +82,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
         erasures=Erasures(control, ErasureStore(client, settings.shards), records, pepper),
         publisher=outlet.publisher,
         records=records,
+        activity_log=activity_log,
         ready=lambda: outlet.ready(kafka_reachable=health.reachable),
     )
     server = uvicorn.Server(
@@ -94,6 +100,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
         asyncio.create_task(refresh_forever("keys", keys.refresh, KEYS_EVERY_S)),
         asyncio.create_task(refresh_forever("catalogs", catalogs.refresh, CATALOG_EVERY_S)),
         asyncio.create_task(health.watch()),
+        asyncio.create_task(activity_log.flush_forever()),
         *outlet.start(),
     ]
     log.info("gateway_listening", port=listener.getsockname()[1])
@@ -102,6 +109,8 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
     finally:
         for task in tasks:
             task.cancel()
+        with contextlib.suppress(RedisUnavailable):
+            await activity_log.flush()
         left = await asyncio.to_thread(producer.close)
         if left:
             log.warning("records_left_unacknowledged", count=left)

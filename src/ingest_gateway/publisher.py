@@ -1,6 +1,7 @@
 """Publishes a request's records and waits, within a bound, for all in-sync replicas."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,6 +10,7 @@ from confluent_kafka import KafkaError
 
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing, RecordProducer
+from audience_core.observability import metrics
 
 _Outcome = tuple["asyncio.Future[None]", KafkaError | None]
 
@@ -34,11 +36,14 @@ class KafkaPublisher:
         """Return when every record is durable. Raises KafkaUnavailable after the bound, ProducerQueueFull at once."""
         if not records:
             return
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(self._ack_timeout):
                 await self.deliver(records)
         except TimeoutError:
             raise KafkaUnavailable("Kafka did not acknowledge in time") from None
+        finally:
+            metrics.GATEWAY_ACK.observe(time.perf_counter() - started)
 
     async def deliver(self, records: Sequence[Outgoing]) -> None:
         """As publish, but wait until librdkafka has delivered every record or given one up (`message.timeout.ms`)."""

@@ -176,6 +176,7 @@ def everything_in(client: "redis.Redis") -> dict[bytes, bytes]:
         b"hash": client.hgetall,
         b"list": lambda key: client.lrange(key, 0, -1),
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"stream": client.xrange,
         b"none": lambda _: "",  # gone since it was listed
     }
     return {key: repr(read[client.type(key)](key)).encode() for key in client.scan_iter(count=1000)}  # type: ignore[index]

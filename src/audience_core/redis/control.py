@@ -10,6 +10,7 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 from audience_core.domain.members import iso_time
 from audience_core.errors import AlreadyExists, NotFound
 from audience_core.redis import keys
+from audience_core.redis.activity import KEY_FIELD
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 
 KeyStatus = Literal["active", "revoked"]
@@ -36,6 +37,12 @@ class ApiKey(TypedDict):
     revoked_at: str | None
     expires_at: str | None
     """when a rotated key ends to work; None while it was not rotated"""
+
+
+class ListedKey(ApiKey):
+    """A key with what the gateway noted of it."""
+
+    last_used_at: str | None
 
 
 class KeyRecord(TypedDict):
@@ -145,12 +152,13 @@ class ControlStore:
             await self._publish_key(digest, KeyRecord(account=account, id=key_id, status="active"))
         return NewKey(id=key_id, secret=secret)
 
-    async def api_keys(self, account: str) -> list[ApiKey]:
-        """Keys of an account without their secrets, oldest first."""
+    async def api_keys(self, account: str) -> list[ListedKey]:
+        """Keys of an account without their secrets, oldest first. Their last use is half a second late at most."""
         await self.account(account)
         async with async_redis_faults("listing API keys"):
             stored = await self._sorted(keys.account_keys(account), "created_at")
-        return [_listed(key) for key in stored]
+            used = await self._client.hgetall(keys.activity(account))
+        return [_listed(key, used.get(KEY_FIELD + key["id"])) for key in stored]
 
     async def revoke_key(self, account: str, key_id: str) -> None:
         """Revoke a key for good, or NotFound. Gateways notice within seconds."""
@@ -209,14 +217,15 @@ class ControlStore:
         return sorted((json.loads(text) for text in stored.values()), key=lambda entry: entry[by])
 
 
-def _listed(stored: dict[str, Any]) -> ApiKey:
+def _listed(stored: dict[str, Any], used_at: str | None) -> ListedKey:
     expires_at = stored.get("expires_at")
-    key = ApiKey(
+    key = ListedKey(
         id=stored["id"],
         status=stored["status"],
         created_at=stored["created_at"],
         revoked_at=stored["revoked_at"],
         expires_at=expires_at,
+        last_used_at=None if used_at is None else iso_time(int(used_at)),
     )
     if status_of(key, now()) == "revoked" and key["revoked_at"] is None:
         return {**key, "status": "revoked", "revoked_at": expires_at}
