@@ -20,6 +20,7 @@ from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
 from segment_api.accounts import AccountCache
 from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
+from segment_api.body_limit import BodyLimit
 from segment_api.control import control_router
 from segment_api.erasures import erasures_router
 from segment_api.errors import add_error_handlers
@@ -43,6 +44,7 @@ def create_app(
     store = ControlStore(client, settings.required_pepper(), settings.key_grace)
     accounts = AccountCache(client)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(BodyLimit, limit=settings.control_body_limit)
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
     health = HealthReader(ActivityReader(client), settings.silence_after)
     app.include_router(control_router(store, health), dependencies=bearer)
