@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
 
-.PHONY: help up test test-kafka check lint types walls format lock clean
+.PHONY: help up test test-kafka check lint types walls format lock clean docs rules-check
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,20 @@ walls: .venv/.installed ## check who may import whom
 format: .venv/.installed ## format the code
 	@$(BIN)/ruff format src tests
 	@$(BIN)/ruff check --fix src tests
+
+docs: .venv/.installed ## write docs/metrics.md out of the code
+	@$(BIN)/python -m audience_core.observability.metrics_page > docs/metrics.md
+
+rules-check: .venv/.installed ## check the alerts and test each; needs promtool and amtool (Debian: prometheus, prometheus-alertmanager)
+	@command -v promtool >/dev/null && command -v amtool >/dev/null || { echo "promtool or amtool is missing; on Debian: apt-get install prometheus prometheus-alertmanager"; exit 1; }
+	@promtool check rules --lint=all --lint-fatal deploy/prometheus/rules/*.yml
+	@promtool check config deploy/prometheus/prometheus.yml
+	@# Debian builds Prometheus without Kubernetes: all but the discovery itself is checked
+	@sed '/kubernetes_sd_configs:/,/own_namespace:/d' deploy/prometheus/kubernetes.yml > deploy/prometheus/.without-discovery.yml
+	@promtool check config deploy/prometheus/.without-discovery.yml; code=$$?; rm -f deploy/prometheus/.without-discovery.yml; exit $$code
+	@amtool check-config deploy/alertmanager/alertmanager.yml
+	@promtool test rules deploy/prometheus/tests/*.yml
+	@$(BIN)/python -m pytest -q tests/deploy/test_alerts.py
 
 lock: ## write requirements.lock anew
 	@$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra check --universal --python-version 3.11 \
