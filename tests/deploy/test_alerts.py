@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client.utils import floatToGoString
 
 from audience_core.observability.metrics_page import declared, page
 from tests.deploy.promql import DEPLOY, alerts, rules, unknown
@@ -78,7 +77,7 @@ def test_every_metric_and_label_in_a_rule_exists(rule: dict[str, Any]) -> None:
 
 
 def test_every_bound_of_a_histogram_that_an_objective_counts_up_to_is_a_bucket() -> None:
-    buckets = {metric.name: {floatToGoString(bound) for bound in metric.buckets} for metric in declared()}
+    buckets = {metric.name: {repr(float(bound)) for bound in metric.buckets} for metric in declared()}
     bounds = [bound for rule in rules() for bound in re.findall(r'(\w+)_bucket\{le="([^"]+)"', rule["expr"])]
     assert bounds
     assert [(name, bound) for name, bound in bounds if bound not in buckets[name]] == []
