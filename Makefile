@@ -27,7 +27,7 @@ test: .venv/.installed ## run all tests on embedded servers
 	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline $(PYTEST_OPTIONS)
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool $(PYTEST_OPTIONS)
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 
@@ -48,20 +48,16 @@ format: .venv/.installed ## format the code
 docs: .venv/.installed ## write docs/metrics.md out of the code
 	@$(BIN)/python -m audience_core.observability.metrics_page > docs/metrics.md
 
-rules-check: .venv/.installed ## check the alerts and test each; needs promtool and amtool (Debian: prometheus, prometheus-alertmanager)
-	@command -v promtool >/dev/null && command -v amtool >/dev/null || { echo "promtool or amtool is missing; on Debian: apt-get install prometheus prometheus-alertmanager"; exit 1; }
-	@promtool check rules --lint=all --lint-fatal deploy/prometheus/rules/*.yml
-	@promtool check config deploy/prometheus/prometheus.yml
-	@# Debian builds Prometheus without Kubernetes: all but the discovery itself is checked
-	@sed '/kubernetes_sd_configs:/,/own_namespace:/d' deploy/prometheus/kubernetes.yml > deploy/prometheus/.without-discovery.yml
-	@promtool check config deploy/prometheus/.without-discovery.yml; code=$$?; rm -f deploy/prometheus/.without-discovery.yml; exit $$code
-	@amtool check-config deploy/alertmanager/alertmanager.yml
-	@promtool test rules deploy/prometheus/tests/*.yml
+rules-check: .venv/.installed ## check the alerts and run the test of each
+	@deploy/prometheus/check.sh
 	@$(BIN)/python -m pytest -q tests/deploy/test_alerts.py
 
-lock: ## write requirements.lock anew
-	@$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra check --universal --python-version 3.11 \
-		--generate-hashes --no-header --output-file requirements.lock
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+lock: ## write the three lock files anew: for work, for the image, for building the image
+	@$(LOCK) pyproject.toml --extra embedded --extra test --extra check --output-file requirements.lock
+	@$(LOCK) pyproject.toml --constraints requirements.lock --output-file deploy/image/requirements.lock
+	@$(LOCK) deploy/image/build.in --constraints requirements.lock --output-file deploy/image/build.lock
 
 clean: ## remove what was installed and cached
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -19,7 +19,9 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import restore
 from audience_core.redis.connect import Redis
 from audience_core.redis.shard_store import Counts, ShardStore
+from audience_core.redis.silence import count_late
 from audience_core.topics import COUNTS, SUBSCRIPTIONS
+from audience_indexer.history import HistoryWriter
 from audience_indexer.listing import ListingWriter, Total
 from audience_indexer.settings import IndexerSettings
 from audience_indexer.totals import Audience, Totals
@@ -67,16 +69,18 @@ class Indexer:
         stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
+        self._silence_ms = int(settings.silence_after.total_seconds() * 1000)
         self._consumer = consumer
         self._client = client
         self._store = store
         self._codec = codec
         self._stopping = stopping
         self._listing = ListingWriter(client)
+        self._history = HistoryWriter(client)
         self._totals = Totals()
         self._dirty: set[Audience] = set()
         self._unread = {(topic, n) for topic in (SUBSCRIPTIONS, COUNTS) for n in range(settings.shards)}
-        self._check_at = self._compare_at = 0.0
+        self._check_at = self._compare_at = self._silence_at = 0.0
         self._snapshots: dict[int, tuple[Counts, int]] = {}
         self._oldest_unwritten = 0  # ms; 0 when all is written
         self.ready = False
@@ -134,13 +138,19 @@ class Indexer:
             self._measure()
         if now >= self._compare_at:
             self._compare_at = now + self._compare()
+        self._history.write_due()
         if self._dirty:
             self._restore_catalog(self._dirty)
-            self._listing.write(self._total(audience) for audience in self._dirty)
+            totals = [self._total(audience) for audience in self._dirty]
+            self._listing.write(totals)
+            self._history.note(totals)
             self._dirty.clear()
             self._written()
         self._oldest_unwritten = 0
         self.ready = True
+        if now >= self._silence_at:
+            metrics.CONNECTORS_LATE.set(count_late(self._client, self._silence_ms))
+            self._silence_at = now + self._settings.indexer_silence_every.total_seconds()
 
     def _written(self) -> None:
         if self.ready and self._oldest_unwritten:  # what is read at the start was written long ago

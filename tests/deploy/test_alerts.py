@@ -7,6 +7,10 @@ import pytest
 import yaml
 
 from audience_core.observability.metrics_page import declared, page
+from audience_indexer.settings import IndexerSettings
+from ingest_gateway.settings import GatewaySettings
+from membership_worker.settings import WorkerSettings
+from segment_api.settings import ApiSettings
 from tests.deploy.promql import DEPLOY, alerts, rules, unknown
 
 DOCS = DEPLOY.parent / "docs"
@@ -67,6 +71,12 @@ def test_the_runbook_asks_for_nothing_that_does_not_exist() -> None:
     assert queries
     histograms = {metric.name for metric in declared() if metric.buckets}
     assert [wrong for query in queries for wrong in unknown(query) if wrong not in histograms] == []
+    settings = {
+        f"AUDIENCE_{name.upper()}"
+        for kind in (GatewaySettings, WorkerSettings, IndexerSettings, ApiSettings)
+        for name in kind.model_fields
+    }
+    assert set(re.findall(r"\bAUDIENCE_\w+", runbook)) <= settings
     anchors = set(re.findall(r"\]\(#([^)]+)\)", runbook))
     assert anchors <= {name.lower() for name in ALERTS}
 

@@ -1,5 +1,6 @@
 """One producer a process, with a thread that serves its acknowledgements."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -56,7 +57,8 @@ class RecordProducer:
                 # short: after the gateway's 503 the sender repeats the request, so old records need not be kept
                 "message.timeout.ms": 10_000,
                 **options(settings, client),
-            }
+            },
+            logger=logging.getLogger("rdkafka"),  # else librdkafka writes to standard error by itself
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kafka-acknowledgements", daemon=True)

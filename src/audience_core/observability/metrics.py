@@ -38,7 +38,7 @@ GATEWAY_ACK = Histogram(
 )
 GATEWAY_UNAVAILABLE = Counter(
     "audience_gateway_unavailable_total",
-    "Answers 503 by reason: kafka, producer_queue_full, redis, connections, internal",
+    "Answers 503 by reason: kafka, producer_queue_full, redis, spool, connections, internal",
     ["reason"],
 )
 GATEWAY_PROFILES = Counter("audience_gateway_profiles_total", "Profiles of accepted membership messages")
@@ -47,6 +47,18 @@ GATEWAY_CHANGES = Counter(
 )
 GATEWAY_SKIPPED = Counter(
     "audience_gateway_skipped_changes_total", "Changes that change no membership, by reason", ["reason"]
+)
+GATEWAY_SPOOLED = Counter(
+    "audience_gateway_spooled_records_total", "Records written to the disk spool instead of Kafka"
+)
+GATEWAY_SPOOL_DRAINED = Counter(
+    "audience_gateway_spool_drained_records_total", "Records of the disk spool that Kafka has acknowledged"
+)
+GATEWAY_SPOOL_RECORDS = Gauge("audience_gateway_spool_records", "Records in the disk spool of this process")
+GATEWAY_SPOOL_BYTES = Gauge("audience_gateway_spool_bytes", "Bytes of the records in the disk spool of this process")
+GATEWAY_ACTIVITY_DROPPED = Counter(
+    "audience_gateway_activity_dropped_total",
+    "Requests that are missing in what the console shows, because Redis did not take the note",
 )
 
 # worker
@@ -116,6 +128,9 @@ REDIS_EVICTED = Gauge(
     "audience_redis_evicted_keys", "Keys that a Redis node threw away for lack of memory since it started", ["node"]
 )
 REDIS_OPERATIONS = Gauge("audience_redis_operations_per_second", "Commands that a Redis node executes now", ["node"])
+CONNECTORS_LATE = Gauge(
+    "audience_connector_late", "Connectors that used to speak and are silent for too long, or use a revoked API key"
+)
 
 # segment API
 API_REQUESTS = Counter("audience_api_requests_total", "Requests by route and HTTP status", ["route", "status"])
@@ -145,7 +160,7 @@ _start_at_zero(
     "wrong_schema",
 )
 _start_at_zero(KAFKA_FAILED, *(topic.name for topic in TOPICS))
-_start_at_zero(GATEWAY_UNAVAILABLE, "kafka", "producer_queue_full", "redis", "connections", "internal")
+_start_at_zero(GATEWAY_UNAVAILABLE, "kafka", "producer_queue_full", "redis", "spool", "connections", "internal")
 _start_at_zero(GATEWAY_SKIPPED, "attribute_update", "audience_removed", "identity_malformed")
 _start_at_zero(WORKER_REBALANCES, "assigned", "revoked", "lost")
 _start_at_zero(WORKER_FENCED, "behind", "ahead")
