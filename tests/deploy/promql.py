@@ -12,6 +12,7 @@ from audience_core.observability.metrics_page import declared
 DEPLOY = Path(__file__).parents[2] / "deploy"
 # of Prometheus and of its client library; the recorded ones come from our own rules
 FOREIGN = {
+    "ALERTS": {"alertname", "alertstate", "severity"},
     "up": {"job", "instance"},
     "process_cpu_seconds_total": {"job", "instance"},
     "process_resident_memory_bytes": {"job", "instance"},
