@@ -21,6 +21,7 @@ from tests.deploy.monitoring import Prometheus, Webhook, alertmanager, prometheu
 from tests.pipeline.running import Stack, start
 
 LAG, GONE, WATCHDOG = "AudienceLagSteep", "AudienceJobGone", "AudienceWatchdog"
+OF_WORKERS = (LAG, GONE, "AudienceLagLong", "AudienceShardStuck", "AudienceShardUnowned", "AudienceInstanceDown")
 SCRAPE = "5s"
 # the lag must pass 60 s, and stay there for 1 min; then Prometheus, Alertmanager and the group's wait of 10 s
 FIRES_WITHIN_S = 60 + 60 + 40
@@ -41,7 +42,7 @@ class Drill:
     def run(self) -> None:
         """The whole drill. Raises AssertionError when somebody hears too late, or not at all."""
         self._await("the dead man's switch hears the watchdog", 60, lambda: self._heard("/alive", "firing", WATCHDOG))
-        assert not self._heard("/night", "firing"), "the night shift is called while all is well"
+        assert not any(self._heard("/night", "firing", alert) for alert in OF_WORKERS), "called while all is well"
         worker = self._stack.service_pid("worker")
         os.kill(worker, signal.SIGSTOP)
         try:
@@ -59,7 +60,7 @@ class Drill:
         finally:
             os.kill(worker, signal.SIGCONT)
         self.say("the worker goes on")
-        self._await("Prometheus: nothing fires but the watchdog", 60, self._quiet)
+        self._await("Prometheus: no alert on workers or shards fires any more", 60, self._quiet)
         for alert in (GONE, LAG):
             heard = partial(self._heard, "/night", "resolved", alert)
             self._await(f"the night shift hears that {alert} is over", CLEARS_WITHIN_S, heard)
@@ -69,7 +70,8 @@ class Drill:
         print(f"{time.monotonic() - self._zero:7.1f} s  {text}", flush=True)  # noqa: T201 - the transcript
 
     def _quiet(self) -> bool:
-        return {name for name, states in self._states.items() if "firing" in states} == {WATCHDOG}
+        # a machine that is busy with other things may slow the gateway too; that is not what is drilled
+        return not any("firing" in self._states.get(name, set()) for name in OF_WORKERS)
 
     def _heard(self, path: str, status: str, alert: str | None = None) -> bool:
         return any(
