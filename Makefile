@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
 
-.PHONY: help up test test-kafka check lint types walls format lock clean
+.PHONY: help up test test-kafka check lint types walls format lock clean deploy-check
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,9 +27,12 @@ test: .venv/.installed ## run all tests on embedded servers
 	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool $(PYTEST_OPTIONS)
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py $(PYTEST_OPTIONS)
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
+
+deploy-check: .venv/.installed ## check the image's steps, the manifests and the compose file; builds missing tools
+	@tools=$$(deploy/tools.sh) && PATH="$$tools:$$PATH" AUDIENCE_DEPLOY_CHECK=1 $(BIN)/python -m pytest -q tests/deploy
 
 lint: .venv/.installed ## look for faults and for formatting
 	@$(BIN)/ruff check src tests
