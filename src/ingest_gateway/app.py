@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnavailable, RetryableError
+from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnavailable, RetryableError, SpoolUnavailable
 from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
@@ -45,6 +45,7 @@ _REASONS: dict[type[RetryableError], str] = {
     KafkaUnavailable: "kafka",
     ProducerQueueFull: "producer_queue_full",
     RedisUnavailable: "redis",
+    SpoolUnavailable: "spool",
 }
 
 
