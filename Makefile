@@ -6,7 +6,8 @@ BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
 
-.PHONY: help up test test-kafka check lint types walls format lock clean alert-drill docs dashboards dashboards-check rules-check
+.PHONY: help up test test-kafka check lint types walls format lock clean docs dashboards dashboards-check rules-check \
+	alert-drill deploy-check sbom audit
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,9 +28,13 @@ test: .venv/.installed ## run all tests on embedded servers
 	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool $(PYTEST_OPTIONS)
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py $(PYTEST_OPTIONS)
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
+
+deploy-check: .venv/.installed ## check the image's steps, the manifests and the compose file; builds missing tools
+	@tools=$$(deploy/tools.sh) && PATH="$$tools:$$PATH" AUDIENCE_DEPLOY_CHECK=1 $(BIN)/python -m pytest -q \
+		tests/deploy/test_image.py tests/deploy/test_kubernetes.py tests/deploy/test_compose.py
 
 lint: .venv/.installed ## look for faults and for formatting
 	@$(BIN)/ruff check src tests deploy
@@ -45,8 +50,10 @@ format: .venv/.installed ## format the code
 	@$(BIN)/ruff format src tests deploy
 	@$(BIN)/ruff check --fix src tests deploy
 
-docs: .venv/.installed ## write docs/metrics.md out of the code
+docs: .venv/.installed ## write docs/metrics.md, configuration.md and licences.md out of the code and the lock
 	@$(BIN)/python -m audience_core.observability.metrics_page > docs/metrics.md
+	@$(BIN)/python -m audience_stream.configuration_page > docs/configuration.md
+	@$(BIN)/python deploy/image/licences.py > docs/licences.md
 
 dashboards: .venv/.installed ## write the dashboards out of deploy/grafana/*.py
 	@$(BIN)/python deploy/grafana/generate.py
@@ -60,6 +67,18 @@ alert-drill: .venv/.installed ## stop a worker under load and see who hears of i
 rules-check: .venv/.installed ## check the alerts and run the test of each
 	@deploy/prometheus/check.sh
 	@$(BIN)/python -m pytest -q tests/deploy/test_alerts.py
+
+sbom: ## write build/sbom.json: what the image holds, as CycloneDX
+	@rm -rf build/image build/image.build && mkdir -p build
+	@PYTHON="$(PYTHON)" deploy/image/install.sh dependencies "$(CURDIR)/build/image"
+	@deploy/image/install.sh project "$(CURDIR)/build/image"
+	@deploy/image/install.sh sbom "$(CURDIR)/build/image" "$(CURDIR)/build/sbom.json"
+	@rm -rf build/image build/image.build
+	@echo build/sbom.json
+
+audit: .venv/.installed ## look up known vulnerabilities of the image's packages; fails where their database can't be reached
+	@$(BIN)/uv tool run --quiet pip-audit==2.10.0 --strict --disable-pip --require-hashes \
+		--requirement deploy/image/requirements.lock
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
