@@ -21,6 +21,7 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import Applied, Counts, Operation, ShardStore
 from audience_core.topics import COUNTS
 from membership_worker.decode import PoisonLimit, dead_letter, decode
+from membership_worker.receipts import Receipts
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shards
 
@@ -61,13 +62,14 @@ class Worker:
         self._shards = shards
         self._store = store
         self._producer = producer
+        self._receipts = Receipts(store.receipts, producer, codec, settings.shards)
         self._codec = codec
         self._topic_id = topic_id
         self._progress = shards.progress
         self._stopping = stopping
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
         self._unpublished: list[int] = []
-        """shards whose counts are still to be published whole, since they were taken"""
+        """shards whose counts and receipts are still to be published whole, since they were taken"""
 
     def run(self) -> None:
         """Work until told to stop. Raises PermanentError when going on would corrupt or throw away."""
@@ -86,6 +88,7 @@ class Worker:
             # one a turn: many shards with many audiences must not hold up the first changes after a rebalance
             if self._unpublished and (number := self._unpublished.pop()) in self._shards.taken:
                 self._publish_snapshot(number)
+                self._patiently(partial(self._receipts.publish, number))
 
     def _take_waiting(self) -> None:
         with _ASSIGN.time():
@@ -132,6 +135,8 @@ class Worker:
         self._shards.moved(shard, next_offset)
         _observe(applied, len(messages), batch.oldest)
         self._publish(number, applied.counts, next_offset)
+        if applied.receipts:
+            self._patiently(partial(self._receipts.publish, number))
 
     def _decode(self, messages: list[Message]) -> _Batch:
         """Raises RetryableError when a schema registry is configured and away."""
@@ -139,7 +144,9 @@ class Worker:
         for message in messages:
             value = message.value()
             try:
-                operation, received_at = decode(self._codec, value if isinstance(value, bytes) else None)
+                operation, received_at = decode(
+                    self._codec, value if isinstance(value, bytes) else None, message.offset() or 0
+                )
             except PoisonRecord as error:
                 batch.letters.append(dead_letter(self._codec, message, error))
             else:
