@@ -6,7 +6,8 @@ BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
 
-.PHONY: help up test test-kafka check lint types walls format lock clean docs dashboards rules-check deploy-check sbom audit
+.PHONY: help up test test-kafka check lint types walls format lock clean docs dashboards dashboards-check rules-check \
+	alert-drill deploy-check sbom audit
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,12 @@ docs: .venv/.installed ## write docs/metrics.md, configuration.md and licences.m
 
 dashboards: .venv/.installed ## write the dashboards out of deploy/grafana/*.py
 	@$(BIN)/python deploy/grafana/generate.py
+
+dashboards-check: .venv/.installed ## run every query of the dashboards on a real Prometheus over a system at work
+	@$(BIN)/python -m pytest -q -m live tests/deploy/test_dashboards_live.py
+
+alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 6 minutes
+	@$(BIN)/python -m tests.deploy.alert_drill
 
 rules-check: .venv/.installed ## check the alerts and run the test of each
 	@deploy/prometheus/check.sh

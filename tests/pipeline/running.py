@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 
 class Stack:
@@ -104,6 +105,30 @@ class Stack:
             timeout=timeout,
             check=False,
         )
+
+    def metric(self, service: str, name: str, **labels: str) -> float:
+        """Sum of a metric's series that carry the labels."""
+        families = text_string_to_metric_families(self.http.get(self.ready["metrics_urls"][service]).text)
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    @contextlib.contextmanager
+    def another_worker(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run one more worker beside the stack, in the same group; SIGTERM at the end."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "audience_stream", "worker"],
+            env={**os.environ, **self.ready["environment"]},
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def service_pid(self, service: str) -> int:
         """Process id of a service: a child of `up` whose command line ends in its name."""
