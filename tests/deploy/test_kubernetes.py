@@ -2,10 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
@@ -15,17 +18,16 @@ from cloudcoil.models.kubernetes.batch.v1 import Job
 from cloudcoil.models.kubernetes.core.v1 import ConfigMap, Namespace, Service
 from cloudcoil.models.kubernetes.networking.v1 import Ingress, NetworkPolicy
 from cloudcoil.models.kubernetes.policy.v1 import PodDisruptionBudget
-from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
-from audience_core.observability import metrics
+from audience_core.observability.metrics_page import declared
 from audience_core.settings import CoreSettings, load
 from audience_indexer.settings import IndexerSettings
 from audience_stream.healthcheck import PORTS
 from ingest_gateway.settings import GatewaySettings
 from membership_worker.settings import WorkerSettings
 from segment_api.settings import ApiSettings
-from tests.deploy.conftest import DEPLOY, kustomize
+from tests.deploy.conftest import DEPLOY, kustomize, missing
 
 Object = dict[str, Any]
 
@@ -223,17 +225,47 @@ def test_workers_scale_with_measured_seconds_of_lag_and_never_beyond_the_shards(
     [scaled] = production.of("ScaledObject")
     assert scaled["spec"]["maxReplicaCount"] == int(production.settings()["AUDIENCE_SHARDS"])
     assert scaled["spec"]["minReplicaCount"] >= 2
-    declared = {name for family in REGISTRY.collect() for name in (family.name, *(s.name for s in family.samples))}
-    assert metrics  # declares them
+    known = {series for metric in declared() for series in metric.series}
     for trigger in scaled["spec"]["triggers"]:
         assert set(trigger["metadata"]) <= PROMETHEUS_TRIGGER
         assert all(isinstance(value, str) for value in trigger["metadata"].values())
         assert trigger["metadata"]["ignoreNullValues"] == "false"
+        promql_parser.parse(trigger["metadata"]["query"])
         named = set(re.findall(r"audience_\w+", trigger["metadata"]["query"]))
         assert named
-        assert named <= declared
+        assert named <= known
     down = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
     assert down["stabilizationWindowSeconds"] >= 900
+
+
+def test_workers_are_asked_for_by_their_work_and_by_lag_but_not_while_they_retry(
+    production: Cluster, tmp_path: Path
+) -> None:
+    promtool = shutil.which("promtool") or missing("promtool (Debian: prometheus)")
+    [scaled] = production.of("ScaledObject")
+    queries = {trigger["name"]: trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]}
+    step = "audience_worker_step_duration_seconds_sum"
+    series = {
+        f'{step}{{instance="a",step="apply"}}': "0+7.5x60",  # half of its time
+        f'{step}{{instance="b",step="decode"}}': "0+3.75x60",  # a quarter
+        f'{step}{{instance="b",step="read"}}': "0+11x60",  # waiting for records is no work
+        'audience_worker_retries_total{instance="a"}': "0x20 1+1x8 9x40",  # from minute 5 to minute 7
+        'audience_shard_lag_seconds{shard="0"}': "0x60",
+        'audience_shard_lag_seconds{shard="1"}': "30x60",
+    }
+    answers = [("busy", "5m", [0.75]), ("lag", "5m", [30]), ("busy", "6m", []), ("lag", "6m", []), ("lag", "10m", [30])]
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": queries[name], "eval_time": when, "exp_samples": [{"value": value} for value in values]}
+            for name, when, values in answers
+        ],
+    }
+    file = tmp_path / "scaling.yml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [test]}))
+    ran = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_a_spool_is_on_a_disk_that_outlives_its_pod_and_is_where_the_gateway_looks_for_it() -> None:
