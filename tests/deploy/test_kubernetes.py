@@ -253,7 +253,13 @@ def test_workers_are_asked_for_by_their_work_and_by_lag_but_not_while_they_retry
         'audience_shard_lag_seconds{shard="0"}': "0x60",
         'audience_shard_lag_seconds{shard="1"}': "30x60",
     }
-    answers = [("busy", "5m", [0.75]), ("lag", "5m", [30]), ("busy", "6m", []), ("lag", "6m", []), ("lag", "10m", [30])]
+    answers: list[tuple[str, str, list[float]]] = [
+        ("busy", "5m", [0.75]),
+        ("lag", "5m", [30]),
+        ("busy", "6m", []),
+        ("lag", "6m", []),
+        ("lag", "10m", [30]),
+    ]
     test = {
         "interval": "15s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
