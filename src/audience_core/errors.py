@@ -5,6 +5,7 @@ AudienceError
 │   ├── KafkaUnavailable
 │   │   └── ProducerQueueFull
 │   ├── RedisUnavailable
+│   ├── SpoolUnavailable      neither Kafka nor the disk has room for a record now
 │   └── TopicMissing          nobody created it yet, or the broker has not heard of it yet
 └── PermanentError            trying again changes nothing
     ├── SettingsError
@@ -14,7 +15,8 @@ AudienceError
     ├── ShardRefused          the log and the stored state do not belong together
     ├── TopicMismatch         a topic exists, but not as these settings want it
     ├── NotFound
-    └── AlreadyExists
+    ├── AlreadyExists
+    └── LimitReached          an account has as many of something as it may have
 
 A message says what happened, to what, and what to do. It never holds an MPID, a key or an identity.
 """
@@ -38,6 +40,10 @@ class ProducerQueueFull(KafkaUnavailable):
 
 class RedisUnavailable(RetryableError):
     """Redis did not answer in time, refused the connection, or is not writable now."""
+
+
+class SpoolUnavailable(RetryableError):
+    """The spool or its disk is full or fails."""
 
 
 class TopicMissing(RetryableError):
@@ -89,3 +95,7 @@ class NotFound(PermanentError):
 
 class AlreadyExists(PermanentError):
     """The id is taken."""
+
+
+class LimitReached(PermanentError):
+    """An account has as many of something as it may have."""

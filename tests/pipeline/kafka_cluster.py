@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
+from typing import Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -161,7 +162,7 @@ class KafkaCluster:
         for node in rest:
             node.kill()
 
-    def __enter__(self) -> "KafkaCluster":
+    def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:
