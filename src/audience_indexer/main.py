@@ -3,11 +3,11 @@
 import threading
 import time
 
-from audience_core.errors import AudienceError, RetryableError
+from audience_core.errors import AudienceError
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
-from audience_core.observability.stopping import Stop
+from audience_core.observability.stopping import Stop, patiently
 from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import ShardStore
 from audience_core.registry import make_codec
@@ -36,15 +36,10 @@ def run() -> int:
 
 
 def _run(settings: IndexerSettings, stop: Stop) -> None:
-    admin = TopicAdmin(settings)
-    while not stop():
-        try:
-            admin.check()
-            break
-        except RetryableError as error:
-            log.warning("waiting", error=str(error))
-            stop.wait(1.0)
-    client = connect(settings)
+    patiently(TopicAdmin(settings).check, stop)
+    client = patiently(lambda: connect(settings), stop)
+    if client is None:
+        return
     consumer, store = make_consumer(settings), ShardStore(client, settings)
     indexer = Indexer(
         settings,

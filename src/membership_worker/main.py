@@ -2,13 +2,13 @@
 
 import time
 
-from audience_core.errors import AudienceError, RetryableError
+from audience_core.errors import AudienceError
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
-from audience_core.observability.stopping import Stop
-from audience_core.redis.connect import connect
+from audience_core.observability.stopping import Stop, patiently
+from audience_core.redis.connect import Redis, connect
 from audience_core.redis.shard_store import ShardStore, claim_shard_count
 from audience_core.registry import make_codec
 from audience_core.settings import load
@@ -36,18 +36,11 @@ def run() -> int:
 
 
 def _run(settings: WorkerSettings, stop: Stop) -> None:
-    client = connect(settings)
-    store = ShardStore(client, settings)
-    topic_id = _topic_id(settings, stop)
-    while not stop():
-        try:
-            claim_shard_count(client, settings.shards)
-            break
-        except RetryableError as error:
-            log.warning("waiting", error=str(error))
-            stop.wait(1.0)
-    if stop():
+    topic_id = patiently(lambda: _topic_id(settings), stop)
+    client = patiently(lambda: _claimed(settings), stop)
+    if topic_id is None or client is None:
         return
+    store = ShardStore(client, settings)
     consumer = make_consumer(settings)
     producer = RecordProducer(settings, "worker", linger_ms=5)
     shards = Shards(consumer, store, topic_id, accept_partial=settings.accept_partial_rebuild)
@@ -79,14 +72,13 @@ def _run(settings: WorkerSettings, stop: Stop) -> None:
     log.info("worker_stopped", reason="told to stop")
 
 
-def _topic_id(settings: WorkerSettings, stop: Stop) -> str:
+def _topic_id(settings: WorkerSettings) -> str:
     admin = TopicAdmin(settings)
-    while True:
-        try:
-            admin.check()
-            return admin.topic_id(CHANGES)
-        except RetryableError as error:
-            if stop():
-                raise
-            log.warning("waiting", error=str(error))
-            stop.wait(1.0)
+    admin.check()
+    return admin.topic_id(CHANGES)
+
+
+def _claimed(settings: WorkerSettings) -> Redis:
+    client = connect(settings)
+    claim_shard_count(client, settings.shards)
+    return client

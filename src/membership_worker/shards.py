@@ -42,10 +42,23 @@ def make_consumer(settings: WorkerSettings) -> Consumer:
 
 @dataclass
 class Shard:
-    """A shard that is being read. `stored` is the offset that Redis is believed to hold, None for nothing yet."""
+    """A shard that is being read."""
 
     number: int
     stored: int | None
+    """the offset that Redis is believed to hold, None for nothing yet"""
+    position: int
+    """offset of the record that comes next"""
+    hole: int | None = None
+    """where the log went on, when it was read with a hole before"""
+
+    def continues_at(self, offset: int) -> bool:
+        """Whether a batch that begins there leaves nothing out. The log has holes only where records were not ours (a
+        transaction's marks); so one is believed when it is still there after reading again."""
+        if offset in {self.position, self.hole}:
+            return True
+        self.hole = offset
+        return False
 
 
 class Shards:
@@ -72,30 +85,43 @@ class Shards:
         """Begin to read a waiting shard; None when it was revoked meanwhile. Raises RetryableError, ShardRefused."""
         if number not in self._waiting:
             return None
-        shard, start = self._locate(number)
-        self._consumer.incremental_assign([TopicPartition(CHANGES, number, start)])
+        shard = self._locate(number)
+        self._consumer.incremental_assign([TopicPartition(CHANGES, number, shard.position)])
         self._waiting.discard(number)
         self.taken[number] = shard
         metrics.WORKER_SHARDS.set(len(self.taken))
-        metrics.WORKER_OFFSET.labels(str(number)).set(start)
+        metrics.WORKER_OFFSET.labels(str(number)).set(shard.position)
         return shard
 
     def rewind(self, number: int) -> None:
         """Read a shard again from the offset that Redis holds now."""
         if number in self.taken:
-            shard, start = self._locate(number)
+            shard = self._locate(number)
             try:
-                self._consumer.seek(TopicPartition(CHANGES, number, start))
+                self._consumer.seek(TopicPartition(CHANGES, number, shard.position))
             except KafkaException as error:
                 raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
+            shard.hole = self.taken[number].hole
             self.taken[number] = shard
 
-    def out_of_range(self, number: int) -> ShardRefused:
-        """The log has no record at the offset that Redis holds. A fetch tells so reliably, a query does not."""
-        stored = self.taken[number].stored if number in self.taken else None
-        return ShardRefused(
-            f"shard {number}: Redis stands at offset {stored}, which the log does not hold: records were lost at its "
-            "end, or retention deleted them meanwhile. Restore what is missing, or empty Redis to rebuild from this log"
+    def out_of_range(self, number: int) -> None:
+        """The log has no record at the offset that Redis holds: a fetch tells so reliably, a query does not.
+
+        Raises ShardRefused, unless retention went past us and a partial rebuild was accepted.
+        """
+        shard = self.taken.get(number)
+        if shard is None:
+            return  # it was given up since
+        if self._accept_partial:
+            self.rewind(number)
+            following = self.taken[number].position
+            if following > shard.position:
+                log.warning("records_skipped", shard=number, first=shard.position, following=following)
+                return
+        raise ShardRefused(
+            f"shard {number}: Redis stands at offset {shard.stored}, which the log does not hold: records were lost at its "
+            "end, or retention deleted them meanwhile. Restore what is missing, start with "
+            "--accept-partial-rebuild to go on without it, or empty Redis to rebuild from this log"
         )
 
     def pause(self) -> None:
@@ -122,7 +148,7 @@ class Shards:
     def _partitions(self) -> list[TopicPartition]:
         return [TopicPartition(CHANGES, number) for number in self.taken]
 
-    def _locate(self, number: int) -> tuple[Shard, int]:
+    def _locate(self, number: int) -> Shard:
         stored = self._store.locate(number)
         try:
             low, _ = self._consumer.get_watermark_offsets(TopicPartition(CHANGES, number), timeout=_TIMEOUT)
@@ -134,7 +160,7 @@ class Shards:
                     f"shard {number}: Redis holds nothing and the log starts at offset {low}, so what came before is "
                     "gone; restore a Redis backup, or start with --accept-partial-rebuild"
                 )
-            return Shard(number, None), low
+            return Shard(number, None, low)
         if stored.topic_id != self._topic_id:
             raise ShardRefused(
                 f"shard {number}: its state was read from topic id {stored.topic_id}, the topic now has id "
@@ -145,7 +171,7 @@ class Shards:
                 f"shard {number}: Redis stands at offset {stored.offset}, the log starts at {low}; retention deleted "
                 "what lies between. Restore a newer backup, or start with --accept-partial-rebuild"
             )
-        return Shard(number, stored.offset), max(stored.offset, low)
+        return Shard(number, stored.offset, max(stored.offset, low))
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])  # the binding would else fetch from Kafka's own offsets

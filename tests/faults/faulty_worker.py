@@ -1,4 +1,6 @@
-"""A worker that is killed or stopped between two of its steps: `FAULT=point:n:signal python -m tests.faults.faulty_worker`.
+"""A worker that is killed or stopped between two of its steps.
+
+    FAULT=point:n:signal python -m tests.faults.faulty_worker
 
 At the n-th passing of the point it sends itself the signal (KILL or STOP). The points are laid around the worker's own
 methods, from outside: what is shipped holds none, and costs nothing.
@@ -9,6 +11,7 @@ sent       all of it is, and no answer was read
 answered   Redis has applied the batch
 published  the counts are with Kafka
 committed  the offset is mirrored
+dropped    the batch is lost by the client, as a fault in it would; no signal is sent
 """
 
 import os
@@ -36,10 +39,14 @@ class Point:
         self._left = nth
         self._signal = number
 
+    def is_due(self) -> bool:
+        """Count one passing, and tell whether it is the one."""
+        self._left -= 1
+        return self._left == 0
+
     def passed(self) -> None:
         """Send the signal when it is time."""
-        self._left -= 1
-        if self._left == 0:
+        if self.is_due():
             os.kill(os.getpid(), self._signal)
 
 
@@ -53,6 +60,8 @@ def lay(name: str, point: Point) -> None:
         _after(ShardStore, "apply", point)
     elif name == "published":
         _after(Worker, "_publish", point, first=lambda worker: worker._producer._producer.flush(5))  # noqa: SLF001
+    elif name == "dropped":
+        _drop(point)
     elif name == "committed":
         _after(Shards, "commit", point, first=lambda _: time.sleep(0.2))  # it is sent by another thread
     else:
@@ -79,11 +88,21 @@ def _after(
     setattr(kind, method, wrapped)
 
 
+def _drop(point: Point) -> None:
+    original: Any = Worker._fetch  # noqa: SLF001
+
+    def wrapped(self: Worker) -> Any:
+        batches = original(self)
+        return {} if batches and point.is_due() else batches
+
+    Worker._fetch = wrapped  # type: ignore[method-assign]  # noqa: SLF001
+
+
 def _around_the_call(point: Point, *, half: bool) -> None:
-    original = Connection.send_packed_command
+    original: Any = Connection.send_packed_command
     call = scripts.digest("apply").encode()
 
-    def wrapped(self: Any, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - as the original
+    def wrapped(self: Any, command: Any, check_health: bool = True) -> None:
         blocks = [command] if isinstance(command, bytes) else list(command)
         joined = b"".join(blocks)
         if call not in joined:

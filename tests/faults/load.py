@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Self, cast
 
 from audience_core.codec import Codec
 from audience_core.domain.records import AudienceChange, AudienceSubscription, MembershipChange, VisitorErased
@@ -94,7 +95,7 @@ class Sender:
 
     def _outgoing(self, record: MembershipChange | VisitorErased) -> Outgoing:
         if "changes" in record:
-            return self._records.change(record)
+            return self._records.change(cast(MembershipChange, record))
         return self._records.visitor_erased(record)
 
 
@@ -109,7 +110,7 @@ class Stream:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.sent = 0
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -19,9 +19,8 @@ class ChangesLog:
 
     def __init__(self, address: str, shards: int) -> None:
         self._codec = Codec()
-        self._consumer = Consumer(
-            {"bootstrap.servers": address, "group.id": "the-tests", "enable.auto.commit": False, "fetch.wait.max.ms": 20, "log_level": 0}
-        )
+        options = {"group.id": "the-tests", "enable.auto.commit": False, "fetch.wait.max.ms": 20, "log_level": 0}
+        self._consumer = Consumer({"bootstrap.servers": address, **options})
         self._consumer.assign([TopicPartition(CHANGES, shard, 0) for shard in range(shards)])
         self.records: dict[int, dict[int, Record | None]] = {shard: {} for shard in range(shards)}
         """shard → offset → record; None is one that can't be read"""

@@ -152,7 +152,7 @@ class Sentinels:
     def _knows_all(self, port: int) -> bool:
         try:
             with redis.Redis(port=port, decode_responses=True, socket_timeout=2) as client:
-                state: dict[str, Any] = client.sentinel_master(self.NAME)  # type: ignore[assignment]
+                state: dict[str, Any] = client.sentinel_master(self.NAME)
                 return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == 2)
         except redis.RedisError:
             return False

@@ -3,9 +3,13 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
+from audience_core.errors import RetryableError
 from audience_core.observability.logging import get_logger
 
+T = TypeVar("T")
 log = get_logger()
 EXIT_DRAIN_TIMED_OUT = 3
 
@@ -38,3 +42,14 @@ class Stop:
     def _give_up(self) -> None:
         log.error("drain_timed_out", seconds=self._drain_timeout)
         os._exit(EXIT_DRAIN_TIMED_OUT)
+
+
+def patiently(attempt: Callable[[], T], stop: Stop) -> T | None:
+    """Try once a second until it works, as a process does before it begins; None when a stop is asked for first."""
+    while not stop():
+        try:
+            return attempt()
+        except RetryableError as error:
+            log.warning("waiting", error=str(error))
+            stop.wait(1.0)
+    return None
