@@ -79,7 +79,6 @@ def make_system(tmp_path: Path) -> Iterator[Make]:
     def make(kafka: KafkaCluster, redis: dict[str, str], client: Any, **environment: str) -> System:
         system = System(tmp_path, kafka.address, redis, client, **environment)
         made.append(system)
-        system.subscribe()
         return system
 
     yield make

@@ -44,6 +44,17 @@ class ChangesLog:
         """State of each shard after all records before its offset."""
         return {shard: self._fold(settings, shard, offset) for shard, offset in offsets.items()}
 
+    def length(self, partition: TopicPartition) -> int:
+        """How many records a partition of any topic holds."""
+        low, high = self._consumer.get_watermark_offsets(partition, timeout=20)
+        return high - low
+
+    def forget(self, first: dict[int, int], following: dict[int, int]) -> None:
+        """Leave out what retention has deleted before anybody applied it."""
+        for shard, end in following.items():
+            for offset in range(first[shard], end):
+                self.records[shard][offset] = None
+
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()

@@ -9,16 +9,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.settings import CoreSettings
 from audience_core.topics import TOPICS
 from tests.faults.comparison import (
+    Item,
     Outcome,
     Subscriptions,
     catalog_differences,
     compare,
+    found_items,
     listing_drift,
     stored_offsets,
 )
@@ -77,6 +80,10 @@ class Process:
             self.send(signal.SIGKILL)
         self._process.wait()
 
+    def thaw(self) -> None:
+        """Let a stopped one go on."""
+        self.send(signal.SIGCONT)
+
     def is_stopped(self) -> bool:
         """Whether it was stopped by a signal."""
         return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
@@ -112,9 +119,14 @@ class System:
         self.settings = self._settings()
         self.processes: list[Process] = []
         self.subscriptions: Subscriptions = {}
-        recreate_topics(self.settings)  # before any client can learn of the topics of the case before
+        self.begin()
+
+    def begin(self) -> None:
+        """Make fresh topics, and clients that have not met those of before."""
+        recreate_topics(self.settings)
         self.sender = Sender(self.settings)
-        self.log = ChangesLog(bootstrap, self.settings.shards)
+        self.log = ChangesLog(self.settings.kafka_bootstrap_servers, self.settings.shards)
+        self.subscribe()
 
     def _settings(self) -> CoreSettings:
         names = {name.removeprefix("AUDIENCE_").lower(): value for name, value in self.environment.items()}
@@ -130,9 +142,9 @@ class System:
 
     def start(self, service: str, fault: str = "", **environment: str) -> Process:
         """Start a service; `fault`: `point:n:signal`, see faulty_worker.py."""
-        module = ["tests.faults.faulty_worker"] if fault else ["audience_stream", service]
+        module = ["tests.faults.faulty_worker"] if fault else ["audience_stream", *service.split()]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
-        log = self.folder / f"{len(self.processes)}-{service}.log"
+        log = self.folder / f"{len(self.processes)}-{service.partition(' ')[0]}.log"
         process = Process(
             service,
             [sys.executable, "-m", *module],
@@ -183,6 +195,15 @@ class System:
     def _unlisted(self, states: Any) -> int:
         differences = listing_drift(self.client, self.subscriptions, states)
         return differences + catalog_differences(self.client, self.subscriptions)
+
+    def found(self) -> set[Item]:
+        """Everything that Redis holds of the visitors."""
+        return set(found_items(self.client, self.settings.shards))
+
+    def records_in(self, topic: str) -> int:
+        """How many records a topic has."""
+        partitions = [TopicPartition(topic, shard) for shard in range(self.settings.shards)]
+        return sum(self.log.length(partition) for partition in partitions)
 
     def close(self) -> None:
         """End everything that was started."""
