@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
+FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-kafka check lint types walls format lock clean
+.PHONY: help up test test-kafka guarantees check lint types walls format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +27,13 @@ up: .venv/.installed ## start everything on this machine; READY_FILE=FILE writes
 test: .venv/.installed ## run all tests on embedded servers
 	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
 
-test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool $(PYTEST_OPTIONS)
+test-kafka: .venv/.installed ## run the end-to-end tests and the fault suite on a real Apache Kafka
+	@rm -f "$(FAULT_REPORT)"
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/faults \
+		--fault-report="$(FAULT_REPORT)" $(PYTEST_OPTIONS)
+
+guarantees: .venv/.installed ## write what the last test-kafka measured into docs/guarantees.md
+	@$(BIN)/python -m tests.faults.table "$(FAULT_REPORT)" docs/guarantees.md
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 

@@ -120,8 +120,8 @@ class Shards:
                 return
         raise ShardRefused(
             f"shard {number}: Redis stands at offset {shard.stored}, which the log does not hold: records were lost at "
-            "its end, or retention deleted them meanwhile. Restore what is missing, start with --accept-partial-rebuild to "
-            "go on without it, or empty Redis to rebuild from this log"
+            "its end, or retention deleted them meanwhile. Restore what is missing, start with "
+            "--accept-partial-rebuild to go on without it, or empty Redis to rebuild from this log"
         )
 
     def pause(self) -> None:
