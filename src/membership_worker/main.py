@@ -36,14 +36,21 @@ def run() -> int:
 
 
 def _run(settings: WorkerSettings, stop: Stop) -> None:
-    topic_id = patiently(lambda: _topic_id(settings), stop)
+    admin = TopicAdmin(settings)
+    topic_id = patiently(lambda: _topic_id(admin), stop)
     client = patiently(lambda: _claimed(settings), stop)
     if topic_id is None or client is None:
         return
     store = ShardStore(client, settings)
     consumer = make_consumer(settings)
     producer = RecordProducer(settings, "worker", linger_ms=5)
-    shards = Shards(consumer, store, topic_id, accept_partial=settings.accept_partial_rebuild)
+    shards = Shards(
+        consumer,
+        store,
+        topic_id,
+        accept_partial=settings.accept_partial_rebuild,
+        topic_id_now=lambda: admin.topic_id(CHANGES, timeout=2.0),
+    )
     worker = Worker(
         settings,
         consumer=consumer,
@@ -72,8 +79,7 @@ def _run(settings: WorkerSettings, stop: Stop) -> None:
     log.info("worker_stopped", reason="told to stop")
 
 
-def _topic_id(settings: WorkerSettings) -> str:
-    admin = TopicAdmin(settings)
+def _topic_id(admin: TopicAdmin) -> str:
     admin.check()
     return admin.topic_id(CHANGES)
 

@@ -4,6 +4,7 @@ A rebalance only notes what is assigned; a shard is fetched once its offset is k
 rebalance ever waits for Redis. Kafka's own committed offsets are a mirror for lag tools and are never read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -64,11 +65,20 @@ class Shard:
 class Shards:
     """Shards that the group gave to this worker."""
 
-    def __init__(self, consumer: Consumer, store: ShardStore, topic_id: str, *, accept_partial: bool) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        store: ShardStore,
+        topic_id: str,
+        *,
+        accept_partial: bool,
+        topic_id_now: Callable[[], str] | None = None,
+    ) -> None:
         self._consumer = consumer
         self._store = store
         self._topic_id = topic_id
         self._accept_partial = accept_partial
+        self._topic_id_now = topic_id_now
         self._waiting: set[int] = set()
         self.taken: dict[int, Shard] = {}
         self.joined = False
@@ -112,17 +122,26 @@ class Shards:
         shard = self.taken.get(number)
         if shard is None:
             return  # it was given up since
-        if self._accept_partial:
-            self.rewind(number)
-            following = self.taken[number].position
-            if following > shard.position:
-                log.warning("records_skipped", shard=number, first=shard.position, following=following)
-                return
+        self.rewind(number)
+        following = self.taken[number].position
+        if following > shard.position:
+            log.warning("records_skipped", shard=number, first=shard.position, following=following)
+            return
         raise ShardRefused(
             f"shard {number}: Redis stands at offset {shard.stored}, which the log does not hold: records were lost at "
             "its end, or retention deleted them meanwhile. Restore what is missing, start with "
             "--accept-partial-rebuild to go on without it, or empty Redis to rebuild from this log"
         )
+
+    def check_topic(self) -> None:
+        """Make sure that the topic is still the one that this worker began with: a client goes on at the same offsets
+        of a recreated one without a word. Raises ShardRefused, RetryableError."""
+        now = self._topic_id_now() if self._topic_id_now else self._topic_id
+        if now != self._topic_id:
+            raise ShardRefused(
+                f"{CHANGES} was recreated: this worker began with topic id {self._topic_id}, it now has id {now}. Empty "
+                "Redis to rebuild from the new topic, then start again"
+            )
 
     def pause(self) -> None:
         """Fetch nothing for now."""
@@ -149,6 +168,7 @@ class Shards:
         return [TopicPartition(CHANGES, number) for number in self.taken]
 
     def _locate(self, number: int) -> Shard:
+        self.check_topic()
         stored = self._store.locate(number)
         try:
             low, _ = self._consumer.get_watermark_offsets(TopicPartition(CHANGES, number), timeout=_TIMEOUT)
