@@ -139,8 +139,8 @@ class Shards:
         now = self._topic_id_now() if self._topic_id_now else self._topic_id
         if now != self._topic_id:
             raise ShardRefused(
-                f"{CHANGES} was recreated: this worker began with topic id {self._topic_id}, it now has id {now}. Empty "
-                "Redis to rebuild from the new topic, then start again"
+                f"{CHANGES} was recreated: this worker began with topic id {self._topic_id}, it now has id {now}. "
+                "Empty Redis to rebuild from the new topic, then start again"
             )
 
     def pause(self) -> None:
