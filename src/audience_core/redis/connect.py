@@ -16,7 +16,9 @@ from redis.exceptions import (
     ClusterDownError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     ResponseError,
+    SlotNotCoveredError,
 )
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -33,6 +35,8 @@ Redis = redis.Redis
 AsyncRedis = redis.asyncio.Redis
 
 _RETRYABLE_REPLIES = ("LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "UNBLOCKED", "MISCONF")
+
+_NO_NODE = "Redis Cluster cannot be connected"  # the library has no error of its own for it
 
 
 def connect(settings: CoreSettings) -> Redis:
@@ -97,6 +101,10 @@ def redis_faults(doing: str) -> Iterator[None]:
         yield
     except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, ClusterDownError) as error:
         raise RedisUnavailable(f"Redis failed while {doing}: {type(error).__name__}; trying again later") from error
+    except RedisClusterException as error:
+        if not isinstance(error, SlotNotCoveredError) and not str(error).startswith(_NO_NODE):
+            raise
+        raise RedisUnavailable(f"no node of the Redis Cluster answers while {doing}; trying again later") from error
     except ResponseError as error:
         if str(error).startswith(_RETRYABLE_REPLIES):
             raise RedisUnavailable(f"Redis is not ready while {doing}: {str(error).split()[0]}") from error
