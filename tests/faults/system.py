@@ -141,8 +141,8 @@ class System:
                 self.sender.subscribe(state)
 
     def start(self, service: str, fault: str = "", **environment: str) -> Process:
-        """Start a service; `fault`: `point:n:signal`, see faulty_worker.py."""
-        module = ["tests.faults.faulty_worker"] if fault else ["audience_stream", *service.split()]
+        """Start a service; `fault`: `point:n:signal`, see faulty_worker.py and faulty_gateway.py."""
+        module = [f"tests.faults.faulty_{service}"] if fault else ["audience_stream", *service.split()]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
         log = self.folder / f"{len(self.processes)}-{service.partition(' ')[0]}.log"
         process = Process(
