@@ -15,6 +15,7 @@ from audience_core.settings import load
 from audience_core.topics import CHANGES
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shards, make_consumer
+from membership_worker.topic_watch import TopicWatch
 from membership_worker.worker import Worker
 
 log = get_logger()
@@ -44,13 +45,8 @@ def _run(settings: WorkerSettings, stop: Stop) -> None:
     store = ShardStore(client, settings)
     consumer = make_consumer(settings)
     producer = RecordProducer(settings, "worker", linger_ms=5)
-    shards = Shards(
-        consumer,
-        store,
-        topic_id,
-        accept_partial=settings.accept_partial_rebuild,
-        topic_id_now=lambda: admin.topic_id(CHANGES, timeout=2.0),
-    )
+    watch = TopicWatch(admin, topic_id)
+    shards = Shards(consumer, store, topic_id, accept_partial=settings.accept_partial_rebuild, watch=watch)
     worker = Worker(
         settings,
         consumer=consumer,
@@ -68,10 +64,12 @@ def _run(settings: WorkerSettings, stop: Stop) -> None:
         ready=lambda: [] if shards.joined else ["no assignment from the group yet"],
     )
     probes.start()
+    watch.start()
     log.info("worker_started", port=probes.port)
     try:
         worker.run()
     finally:
+        watch.close()
         consumer.close()
         producer.close()
         client.close()

@@ -4,7 +4,6 @@ A rebalance only notes what is assigned; a shard is fetched once its offset is k
 rebalance ever waits for Redis. Kafka's own committed offsets are a mirror for lag tools and are never read.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -16,6 +15,7 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import CHANGES
 from membership_worker.settings import WorkerSettings
+from membership_worker.topic_watch import TopicWatch
 
 log = get_logger()
 _TIMEOUT = 5.0
@@ -72,13 +72,13 @@ class Shards:
         topic_id: str,
         *,
         accept_partial: bool,
-        topic_id_now: Callable[[], str] | None = None,
+        watch: TopicWatch | None = None,
     ) -> None:
         self._consumer = consumer
         self._store = store
         self._topic_id = topic_id
+        self._watch = watch
         self._accept_partial = accept_partial
-        self._topic_id_now = topic_id_now
         self._waiting: set[int] = set()
         self.taken: dict[int, Shard] = {}
         self.joined = False
@@ -88,7 +88,9 @@ class Shards:
         self._consumer.subscribe([CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def waiting(self) -> list[int]:
-        """Shards that are assigned but not read yet."""
+        """Shards that are assigned but not read yet. Raises ShardRefused when the topic was recreated."""
+        if self._watch:
+            self._watch.check()
         return sorted(self._waiting)
 
     def take(self, number: int) -> Shard | None:
@@ -133,16 +135,6 @@ class Shards:
             "--accept-partial-rebuild to go on without it, or empty Redis to rebuild from this log"
         )
 
-    def check_topic(self) -> None:
-        """Make sure that the topic is still the one that this worker began with: a client goes on at the same offsets
-        of a recreated one without a word. Raises ShardRefused, RetryableError."""
-        now = self._topic_id_now() if self._topic_id_now else self._topic_id
-        if now != self._topic_id:
-            raise ShardRefused(
-                f"{CHANGES} was recreated: this worker began with topic id {self._topic_id}, it now has id {now}. "
-                "Empty Redis to rebuild from the new topic, then start again"
-            )
-
     def pause(self) -> None:
         """Fetch nothing for now."""
         self._consumer.pause(self._partitions())
@@ -168,7 +160,8 @@ class Shards:
         return [TopicPartition(CHANGES, number) for number in self.taken]
 
     def _locate(self, number: int) -> Shard:
-        self.check_topic()
+        if self._watch:
+            self._watch.ask()
         stored = self._store.locate(number)
         try:
             low, _ = self._consumer.get_watermark_offsets(TopicPartition(CHANGES, number), timeout=_TIMEOUT)

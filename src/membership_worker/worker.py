@@ -181,15 +181,10 @@ class Worker:
         self._publish_snapshot(fence.shard)
 
     def _notice_lost_state(self) -> None:
-        """A Redis that went back is noticed by the next batch; a shard that gets no records must not wait for one.
-        Nor would a recreated topic be noticed otherwise."""
+        """A Redis that went back is noticed by the next batch; a shard that gets no records must not wait for one."""
         if (now := time.monotonic()) < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY_S
-        try:
-            self._shards.check_topic()
-        except RetryableError as error:
-            log.warning("topic_not_checked", error=str(error))  # Kafka is away, so nothing is read either
         stored = self._patiently(lambda: self._store.offsets(list(self._shards.taken))) or {}
         for number, offset in stored.items():
             shard = self._shards.taken.get(number)

@@ -107,7 +107,7 @@ class RedisCluster:
 
     def client(self) -> Any:
         """A client that follows the slots."""
-        return redis.RedisCluster(port=self.masters[0].port, decode_responses=True)
+        return redis.RedisCluster(host="127.0.0.1", port=self.masters[0].port, decode_responses=True)
 
     def stop(self) -> None:
         """End every master."""

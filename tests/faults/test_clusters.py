@@ -13,6 +13,8 @@ from tests.faults.system import System
 from tests.pipeline.kafka_cluster import KafkaCluster, steady_port
 from tests.pipeline.running import eventually
 
+pytestmark = pytest.mark.timeout(300)  # a cluster of three on two cores takes its time to elect leaders
+
 
 @pytest.fixture
 def on_three(make_system: Make, three_nodes: KafkaCluster, redis_at: RedisServer) -> System:
@@ -51,7 +53,7 @@ def test_a_broker_killed_under_load_takes_nothing_with_it(
         for node in three_nodes.nodes[:2]:
             sent = stream.sent
             node.kill()
-            eventually(lambda sent=sent: stream.sent > sent + 400, 60)  # type: ignore[misc]
+            eventually(lambda sent=sent: stream.sent > sent + 400, 120)  # type: ignore[misc]
             three_nodes.start_again()
     report.add(f"broker killed, {protocol} protocol", on_three.outcome_at_rest(), changes=stream.sent, trials=2)
 
@@ -65,7 +67,7 @@ def test_all_brokers_gone_and_back(on_three: System, three_nodes: KafkaCluster, 
             node.kill()
         three_nodes.start_again()
         sent = stream.sent
-        eventually(lambda: stream.sent > sent + 400, 60)
+        eventually(lambda: stream.sent > sent + 400, 120)
     report.add("all brokers killed and back", on_three.outcome_at_rest(), changes=stream.sent)
     assert worker.stop() == 0
 
@@ -166,6 +168,6 @@ def test_sentinels_tell_every_service_who_is_master_after_a_failover(
         for record in load.records(50):
             firehose.change(record)
         sent = stream.sent
-        eventually(lambda: stream.sent > sent + 400, 60)
+        eventually(lambda: stream.sent > sent + 400, 120)
     system.sender.acknowledged |= firehose.acknowledged
     report.add("master killed, Sentinels fail over", system.outcome_at_rest(), changes=stream.sent + 100)

@@ -11,6 +11,7 @@ import redis.cluster
 import redis.connection
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     ClusterDownError,
@@ -68,8 +69,18 @@ def connect_async(settings: CoreSettings) -> AsyncRedis:
     if settings.redis_mode == "sentinel":
         master, given = _master(url)
         sentinel = _untyped.asyncio.sentinel.Sentinel(settings.redis_addresses, sentinel_kwargs=_timeouts(settings))
-        return cast(AsyncRedis, sentinel.master_for(master, **given, **options, **_FAILOVER))
+        pool = {"connection_pool_class": _SentinelPool}
+        return cast(AsyncRedis, sentinel.master_for(master, **pool, **given, **options, **_FAILOVER))
     return AsyncRedis.from_url(url, **options, **_FAILOVER)
+
+
+class _SentinelPool(SentinelConnectionPool):
+    """The library's own leaves the connections to the Sentinels open."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 _untyped: Any = redis  # these parts of the library carry no types
