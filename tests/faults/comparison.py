@@ -131,7 +131,7 @@ def compare(client: Any, log: ChangesLog, states: dict[int, ShardState], acknowl
     """Everything but the listing, with the state that the offsets in Redis stand for."""
     shards = len(states)
     expected, found = set(expected_items(states)), set(found_items(client, shards))
-    missing = acknowledged - log.request_ids()
+    missing = acknowledged - log.request_ids
     wanted, counted = expected_counts(states), shard_counts(client, shards)
     drift = sum(abs(wanted[name] - counted[name]) for name in set(wanted) | set(counted))
     lost, phantom = expected - found, found - expected

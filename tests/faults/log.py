@@ -24,6 +24,8 @@ class ChangesLog:
         self._consumer.assign([TopicPartition(CHANGES, shard, 0) for shard in range(shards)])
         self.records: dict[int, dict[int, Record | None]] = {shard: {} for shard in range(shards)}
         """shard → offset → record; None is one that can't be read"""
+        self.request_ids: set[str] = set()
+        """of every request that has had a record in the log"""
         self.ends = dict.fromkeys(range(shards), 0)
 
     def read(self) -> None:
@@ -34,11 +36,10 @@ class ChangesLog:
         while any(max(self.records[shard], default=-1) + 1 < end for shard, end in self.ends.items()):
             for message in self._consumer.consume(1000, timeout=0.2):
                 if message.error() is None:
-                    self.records[message.partition() or 0][message.offset() or 0] = self._decode(message.value())
-
-    def request_ids(self) -> set[str]:
-        """Ids of the requests that have a record in the log."""
-        return {record["request_id"] for shard in self.records.values() for record in shard.values() if record}
+                    record = self._decode(message.value())
+                    self.records[message.partition() or 0][message.offset() or 0] = record
+                    if record is not None:
+                        self.request_ids.add(record["request_id"])
 
     def state_at(self, settings: CoreSettings, offsets: dict[int, int]) -> dict[int, ShardState]:
         """State of each shard after all records before its offset."""

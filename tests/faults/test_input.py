@@ -1,6 +1,7 @@
 """Records that repeat, come in any order, can't be read, or are no longer what the state was made from."""
 
 import random
+import signal
 from typing import Any
 
 import pytest
@@ -67,10 +68,10 @@ def test_equal_times_are_decided_by_the_log_and_skewed_clocks_by_nothing_else(sy
     for record in skewed:
         record["occurred_at"] = now + chooser.randrange(-20 * _HOUR_MS, 20 * _HOUR_MS)
         record["received_at"] = now + chooser.randrange(-_HOUR_MS, _HOUR_MS)
-    system.start("worker", "answered:3:KILL").wait()
     system.sender.send(equal)
-    system.start("worker", "sent:9:KILL")
+    assert system.start("worker", "answered:3:KILL").wait() == -signal.SIGKILL
     system.sender.send(skewed)
+    assert system.start("worker", "sent:9:KILL").wait() == -signal.SIGKILL
     system.start("worker")
     report.add("equal times, skewed clocks, two kills", system.outcome_at_rest(), changes=2000, trials=2)
 
@@ -79,9 +80,9 @@ def test_a_little_poison_is_buried_and_its_neighbours_are_applied(system: System
     system.start("indexer")
     worker = system.start("worker")
     load = Load(23)
-    for _ in range(20):
+    for one in poison(20):
         system.sender.send(load.records(100))
-        system.sender.send_raw(poison(1))
+        system.sender.send_raw([one])
     report.add("1 % poison", system.outcome_at_rest(), changes=2020)
     assert system.records_in(DEAD_LETTERS) == 20
     assert worker.stop() == 0
