@@ -84,6 +84,7 @@ class Indexer:
         self._snapshots: dict[int, tuple[Counts, int]] = {}
         self._oldest_unwritten = 0  # ms; 0 when all is written
         self.ready = False
+        self.waiting_for: str | None = None
         self.last_turn = time.monotonic()
 
     def run(self) -> None:
@@ -96,8 +97,11 @@ class Indexer:
             try:
                 self._write()
             except RedisUnavailable as error:
+                self.waiting_for = str(error)
                 log.warning("retrying", error=str(error))
                 time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+            else:
+                self.waiting_for = None
 
     def _read(self) -> None:
         for message in fetch(self._consumer, _FETCH, _FETCH_S):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from audience_core.errors import RedisUnavailable
 from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import AsyncCatalogStore, Catalog
-from audience_core.redis.control import ControlStore, KeyRecord, key_digest
+from audience_core.redis.control import ControlStore, KeyRecord, key_digest, now, status_of
 
 KEYS_EVERY_S = 1.0
 CATALOG_EVERY_S = 0.2
@@ -31,9 +31,9 @@ async def refresh_forever(what: str, refresh: Callable[[], Awaitable[None]], eve
 class KeyRing:
     """All API keys by digest. The digest is keyed, so the time that a look-up takes tells nothing of any key.
 
-    A revocation is seen within KEYS_EVERY_S, a new key at once. Keys are revoked and never deleted, and a revocation is
-    for good: a Redis that was emptied or went back takes no key away and gives none back. Nothing could restore what is
-    lost to an answer of 401.
+    A revocation is seen within KEYS_EVERY_S, a new key at once. A rotated key ends by the gateway's own clock. Keys are
+    revoked and never deleted, and a revocation is for good: a Redis that was emptied or went back takes no key away and
+    gives none back. Nothing could restore what is lost to an answer of 401.
     """
 
     def __init__(self, store: ControlStore, pepper: bytes) -> None:
@@ -46,19 +46,25 @@ class KeyRing:
         """Read all keys again when any has changed, or Redis went back."""
         if await self._store.keys_version() != self._version:
             self._version, found = await self._store.key_records()
-            revoked = {digest: record for digest, record in self._records.items() if record["status"] == "revoked"}
-            self._records |= found | revoked
+            ended = {digest: record for digest, record in self._records.items() if _ends(record)}
+            self._records |= found | ended
 
     async def find(self, secret: str) -> KeyRecord | None:
         """The key's record, or None when there is no such key. Raises RedisUnavailable when that can't be known."""
         digest = key_digest(self._pepper, secret)
         record = self._records.get(digest)
-        if record is not None:
-            return record
-        record = await self._store.key_record(digest)
-        if record is not None:
+        if record is None:
+            record = await self._store.key_record(digest)
+            if record is None:
+                return None
             self._records[digest] = record
-        return record
+        if record.get("expires_at") is None:
+            return record
+        return {**record, "status": status_of(record, now())}
+
+
+def _ends(record: KeyRecord) -> bool:
+    return record["status"] == "revoked" or record.get("expires_at") is not None
 
 
 class CatalogCache:

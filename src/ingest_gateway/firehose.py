@@ -96,6 +96,12 @@ class SubscriptionMessage(Message):
     audience_subscription_settings: Settings = Field(default_factory=dict)
     action: Literal["add", "update", "remove"]
 
+    @property
+    def size(self) -> int:
+        """Characters of all of its texts."""
+        settings = sum(len(name) + len(value) for name, value in self.audience_subscription_settings.items())
+        return len(self.audience_name or "") + len(self.audience_description or "") + settings
+
 
 class ErasureMessage(Message):
     """`submitted_time` comes in three shapes and decides nothing, so it is not read."""

@@ -14,7 +14,7 @@ from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
 from audience_core.redis.catalog import Catalog
 from ingest_gateway.firehose import AudienceItem, Identity, Profile, explain
-from ingest_gateway.outgoing import Records, item_without_secrets, without_secrets
+from ingest_gateway.outgoing import MAX_PARTS, Records, item_without_secrets, without_secrets
 from ingest_gateway.registration import EPOCH_SETTING
 
 MAX_AHEAD_MS = 86_400_000
@@ -73,16 +73,18 @@ def _read_profile(profile: Profile, mpid: str, context: Context, records: Record
     changes = list(_changes(profile, context, records, reading))
     if not changes:
         return
-    record = MembershipChange(
-        account=context.account,
-        mpid=mpid,
-        occurred_at=context.occurred_at,
-        received_at=context.now,
-        request_id=context.request_id,
-        identities=_identities(profile, context),
-        changes=changes,
-    )
-    reading.records.append(records.change(record))
+    identities = _identities(profile, context)
+    for first in range(0, max(len(changes), len(identities)), MAX_PARTS):
+        record = MembershipChange(
+            account=context.account,
+            mpid=mpid,
+            occurred_at=context.occurred_at,
+            received_at=context.now,
+            request_id=context.request_id,
+            identities=identities[first : first + MAX_PARTS],
+            changes=changes[first : first + MAX_PARTS],
+        )
+        reading.records.append(records.change(record))
     reading.changes += len(changes)
     for change in changes:
         reading.received[change["audience_id"], change["action"]] += 1

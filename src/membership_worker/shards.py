@@ -4,6 +4,7 @@ A rebalance only notes what is assigned; a shard is fetched once its offset is k
 rebalance ever waits for Redis. Kafka's own committed offsets are a mirror for lag tools and are never read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -14,11 +15,13 @@ from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import CHANGES
+from membership_worker.progress import Progress
 from membership_worker.settings import WorkerSettings
 from membership_worker.topic_watch import TopicWatch
 
 log = get_logger()
-_TIMEOUT = 5.0
+# how soon a member hears of a rebalance: while the group waits for it, shards on their way are read by nobody
+_HEARTBEAT_MS = 500
 
 
 def make_consumer(settings: WorkerSettings) -> Consumer:
@@ -36,7 +39,7 @@ def make_consumer(settings: WorkerSettings) -> Consumer:
         config |= {
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": timeout_ms,
-            "heartbeat.interval.ms": max(100, timeout_ms // 4),
+            "heartbeat.interval.ms": max(100, min(_HEARTBEAT_MS, timeout_ms // 4)),
         }
     return Consumer({**config, **options(settings, "worker")})
 
@@ -71,50 +74,68 @@ class Shards:
         store: ShardStore,
         topic_id: str,
         *,
+        starts: Callable[[list[int]], dict[int, int]],
+        progress: Progress,
         accept_partial: bool,
-        watch: TopicWatch | None = None,
+        watch: TopicWatch,
     ) -> None:
+        """`starts` gives the offset at which each shard's log begins, and raises RetryableError."""
         self._consumer = consumer
         self._store = store
         self._topic_id = topic_id
-        self._watch = watch
+        self._starts = starts
+        self.progress = progress
         self._accept_partial = accept_partial
+        self._watch = watch
         self._waiting: set[int] = set()
         self.taken: dict[int, Shard] = {}
-        self.joined = False
 
     def subscribe(self) -> None:
         """Join the group."""
         self._consumer.subscribe([CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
-    def waiting(self) -> list[int]:
-        """Shards that are assigned but not read yet. Raises ShardRefused when the topic was recreated."""
-        if self._watch:
-            self._watch.check()
-        return sorted(self._waiting)
+    @property
+    def waiting(self) -> bool:
+        """Whether some shard is assigned, but not read yet. Raises ShardRefused when the topic was recreated."""
+        self._watch.check()
+        return bool(self._waiting)
 
-    def take(self, number: int) -> Shard | None:
-        """Begin to read a waiting shard; None when it was revoked meanwhile. Raises RetryableError, ShardRefused."""
-        if number not in self._waiting:
-            return None
-        shard = self._locate(number)
-        self._consumer.incremental_assign([TopicPartition(CHANGES, number, shard.position)])
-        self._waiting.discard(number)
-        self.taken[number] = shard
+    def take_waiting(self) -> list[Shard]:
+        """Begin to read all that is assigned but not read yet. Raises RetryableError, ShardRefused."""
+        numbers = sorted(self._waiting)
+        # all at once, and not through the consumer: there, each question would wait for a fetch of up to 50 ms
+        starts = self._starts(numbers)
+        self._watch.ask()
+        found = [self._locate(number, starts[number]) for number in numbers]
+        self._consumer.incremental_assign([TopicPartition(CHANGES, shard.number, shard.position) for shard in found])
+        self._waiting.clear()
+        for shard in found:
+            self.taken[shard.number] = shard
+            self.progress.stands(shard.number, shard.position)
+            metrics.WORKER_OFFSET.labels(str(shard.number)).set(shard.position)
         metrics.WORKER_SHARDS.set(len(self.taken))
-        metrics.WORKER_OFFSET.labels(str(number)).set(shard.position)
-        return shard
+        return found
+
+    def moved(self, shard: Shard, offset: int) -> None:
+        """Note that a shard is applied up to `offset`."""
+        shard.stored = shard.position = offset
+        if shard.number in self.taken:  # a revoke while Redis was away has ended its story here
+            self.progress.stands(shard.number, offset)
+            metrics.WORKER_OFFSET.labels(str(shard.number)).set(offset)
 
     def rewind(self, number: int) -> None:
         """Read a shard again from the offset that Redis holds now."""
         if number in self.taken:
-            shard = self._locate(number)
+            low = self._starts([number])[number]
+            self._watch.ask()
+            shard = self._locate(number, low)
             try:
                 self._consumer.seek(TopicPartition(CHANGES, number, shard.position))
             except KafkaException as error:
                 raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
             shard.hole = self.taken[number].hole
             self.taken[number] = shard
+            self.progress.stands(number, shard.position)
 
     def out_of_range(self, number: int) -> None:
         """The log has no record at the offset that Redis holds: a fetch tells so reliably, a query does not.
@@ -159,14 +180,9 @@ class Shards:
     def _partitions(self) -> list[TopicPartition]:
         return [TopicPartition(CHANGES, number) for number in self.taken]
 
-    def _locate(self, number: int) -> Shard:
-        if self._watch:
-            self._watch.ask()
+    def _locate(self, number: int, low: int) -> Shard:
+        """The shard as it is to be read on, `low` being where its log begins."""
         stored = self._store.locate(number)
-        try:
-            low, _ = self._consumer.get_watermark_offsets(TopicPartition(CHANGES, number), timeout=_TIMEOUT)
-        except KafkaException as error:
-            raise KafkaUnavailable(f"the start of shard {number} is unknown: {error.args[0].name()}") from error
         if stored is None:
             if low > 0 and not self._accept_partial:
                 raise ShardRefused(
@@ -189,8 +205,11 @@ class Shards:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])  # the binding would else fetch from Kafka's own offsets
         metrics.WORKER_REBALANCES.labels("assigned").inc()
-        self._waiting |= {partition.partition for partition in partitions}
-        self.joined = True
+        numbers = {partition.partition for partition in partitions}
+        self._waiting |= numbers
+        for number in numbers:
+            self.progress.stands(number, None)
+        self.progress.joined(member=True)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         metrics.WORKER_REBALANCES.labels("revoked").inc()
@@ -198,11 +217,13 @@ class Shards:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         metrics.WORKER_REBALANCES.labels("lost").inc()
+        self.progress.joined(member=False)
         self._give_up(consumer, partitions)
 
     def _give_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = {partition.partition for partition in partitions}
         self._waiting -= numbers
+        self.progress.gone(numbers)
         gone = [number for number in numbers if self.taken.pop(number, None) is not None]
         if gone:
             consumer.incremental_unassign([TopicPartition(CHANGES, number) for number in gone])

@@ -21,6 +21,7 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import Applied, Counts, Operation, ShardStore
 from audience_core.topics import COUNTS
 from membership_worker.decode import PoisonLimit, dead_letter, decode
+from membership_worker.receipts import Receipts
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shards
 
@@ -62,42 +63,49 @@ class Worker:
         self._shards = shards
         self._store = store
         self._producer = producer
+        self._receipts = Receipts(store.receipts, producer, codec, settings.shards)
         self._codec = codec
         self._topic_id = topic_id
+        self._progress = shards.progress
         self._stopping = stopping
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
         self._out_of_range: set[int] = set()
         self._look_at = 0.0
-        self.last_turn = time.monotonic()
+        self._unpublished: list[int] = []
+        """shards whose counts are still to be published whole, since they were taken"""
 
     def run(self) -> None:
         """Work until told to stop. Raises PermanentError when going on would corrupt or throw away."""
         self._shards.subscribe()
         while not self._stopping():
-            self.last_turn = time.monotonic()
-            self._take_waiting()
+            self._progress.turn()
+            if self._shards.waiting:
+                self._take_waiting()
             while self._out_of_range:
                 self._patiently(partial(self._shards.out_of_range, self._out_of_range.pop()))
             with _READ.time():
-                batches = self._fetch()
+                batches = self._fetch(0 if self._unpublished else _FETCH_S)
             for number, messages in batches.items():
                 self._work(number, messages)
             if batches:
                 with _COMMIT.time():
                     self._shards.commit(list(batches))
             self._notice_lost_state()
+            # one a turn: many shards with many audiences must not hold up the first changes after a rebalance
+            if self._unpublished and (number := self._unpublished.pop()) in self._shards.taken:
+                self._publish_snapshot(number)
+                self._patiently(partial(self._receipts.publish, number))
 
     def _take_waiting(self) -> None:
-        for number in self._shards.waiting():
-            with _ASSIGN.time():
-                shard = self._patiently(partial(self._shards.take, number))
-            if shard is not None:
-                self._publish_snapshot(number)
-                log.info("shard_taken", shard=number, offset=shard.stored)
+        with _ASSIGN.time():
+            taken = self._patiently(self._shards.take_waiting)
+        if taken:
+            self._unpublished += [shard.number for shard in taken]
+            log.info("shards_taken", shards={shard.number: shard.stored for shard in taken})
 
-    def _fetch(self) -> dict[int, list[Message]]:
+    def _fetch(self, timeout: float) -> dict[int, list[Message]]:
         batches: dict[int, list[Message]] = defaultdict(list)
-        for message in fetch(self._consumer, self._settings.worker_batch, _FETCH_S):
+        for message in fetch(self._consumer, self._settings.worker_batch, timeout):
             error = message.error()
             number = message.partition()
             if error is None and number is not None:
@@ -139,11 +147,11 @@ class Worker:
             return
         if applied is None:
             return
-        shard.stored = shard.position = next_offset
-        if number in self._shards.taken:  # a revoke while Redis was away has ended the series
-            metrics.WORKER_OFFSET.labels(str(number)).set(next_offset)
+        self._shards.moved(shard, next_offset)
         _observe(applied, len(messages), batch.oldest)
         self._publish(number, applied.counts, next_offset)
+        if applied.receipts:
+            self._patiently(partial(self._receipts.publish, number))
 
     def _decode(self, messages: list[Message]) -> _Batch:
         """Raises RetryableError when a schema registry is configured and away."""
@@ -151,7 +159,9 @@ class Worker:
         for message in messages:
             value = message.value()
             try:
-                operation, received_at = decode(self._codec, value if isinstance(value, bytes) else None)
+                operation, received_at = decode(
+                    self._codec, value if isinstance(value, bytes) else None, message.offset() or 0
+                )
             except PoisonRecord as error:
                 batch.letters.append(dead_letter(self._codec, message, error))
             else:
@@ -221,29 +231,31 @@ class Worker:
             retry=retry_if_exception_type(RetryableError),
             wait=wait_random_exponential(multiplier=0.1, max=3),
             sleep=self._keep_alive,
-            before_sleep=_log_retry,
+            before_sleep=self._note_retry,
             stop=lambda _: self._stopping(),
             retry_error_callback=lambda _: None,
         )
-        return retrying(attempt)
+        result = retrying(attempt)
+        self._progress.waits_for(None)
+        return result
+
+    def _note_retry(self, state: RetryCallState) -> None:
+        metrics.WORKER_RETRIES.inc()
+        error = state.outcome.exception() if state.outcome else None
+        self._progress.waits_for(str(error))
+        if not isinstance(error, ProducerQueueFull):
+            log.warning("retrying", attempt=state.attempt_number, error=str(error))
 
     def _keep_alive(self, seconds: float) -> None:
         """Sleep as a member of the group: poll, but fetch nothing."""
         self._shards.pause()
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopping():
-            self.last_turn = time.monotonic()
+            self._progress.turn()
             message = self._consumer.poll(min(left, 0.2))
             if message is not None:  # a record that comes all the same is missed by its shard, which reads it again
                 self._note_failure(message)
         self._shards.resume()
-
-
-def _log_retry(state: RetryCallState) -> None:
-    metrics.WORKER_RETRIES.inc()
-    error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, ProducerQueueFull):
-        log.warning("retrying", attempt=state.attempt_number, error=str(error))
 
 
 def _count_settled(error: KafkaError | None) -> None:

@@ -91,8 +91,8 @@ def _after(
 def _drop(point: Point) -> None:
     original: Any = Worker._fetch  # noqa: SLF001
 
-    def wrapped(self: Worker) -> Any:
-        batches = original(self)
+    def wrapped(self: Worker, timeout: float) -> Any:
+        batches = original(self, timeout)
         return {} if batches and point.is_due() else batches
 
     Worker._fetch = wrapped  # type: ignore[method-assign]  # noqa: SLF001

@@ -54,6 +54,10 @@ class Process:
         """Whether it has logged an event."""
         return bool(self.events(event))
 
+    def taken(self) -> int:
+        """How many shards it has taken, all in all."""
+        return sum(len(event["shards"]) for event in self.events("shards_taken"))
+
     def send(self, number: int) -> None:
         """Send a signal."""
         self._process.send_signal(number)

@@ -49,7 +49,7 @@ def test_a_broker_killed_under_load_takes_nothing_with_it(
     on_three.start("indexer")
     workers = [on_three.start("worker") for _ in range(2)]
     with on_three.stream(51, rate=200) as stream:
-        eventually(lambda: all(worker.saw("shard_taken") for worker in workers), 60)
+        eventually(lambda: all(worker.saw("shards_taken") for worker in workers), 60)
         for node in three_nodes.nodes[:2]:
             sent = stream.sent
             node.kill()

@@ -30,7 +30,7 @@ def behind_proxy(make_system: Make, one_node: KafkaCluster, redis_at: RedisServe
 def start(system: System) -> None:
     system.start("indexer")
     worker = system.start("worker")
-    eventually(lambda: len(worker.events("shard_taken")), 30, 8)
+    eventually(worker.taken, 30, 8)
 
 
 def test_redis_restored_from_an_older_snapshot_under_load_is_brought_up_to_date(

@@ -42,7 +42,7 @@ def test_a_zombie_that_wakes_with_a_batch_in_hand_changes_nothing(
     indexer = system.start("indexer")
     zombie = system.start("worker", f"{point}:2:STOP")
     load = Load(2)
-    eventually(lambda: len(zombie.events("shard_taken")), 30, 8)
+    eventually(zombie.taken, 30, 8)
     for _ in range(10):
         system.sender.send(load.records(100))
     eventually(zombie.is_stopped, 30)
@@ -68,10 +68,10 @@ def test_workers_come_and_go_under_load_and_each_one_that_is_told_to_ends_with_0
     system.start("indexer")
     with system.stream(3) as stream:
         first = system.start("worker")
-        eventually(lambda: len(first.events("shard_taken")), 30, 8)
+        eventually(first.taken, 30, 8)
         others = [system.start("worker") for _ in range(3)]
         for other in others:
-            eventually(lambda other=other: other.saw("shard_taken"), 30)  # type: ignore[misc]
+            eventually(lambda other=other: other.saw("shards_taken"), 30)  # type: ignore[misc]
         assert [worker.stop() for worker in [first, *others[:2]]] == [0, 0, 0]
     report.add(f"workers 1 → 4 → 1, {protocol} protocol", system.outcome_at_rest(), changes=stream.sent)
     assert others[-1].stop() == 0

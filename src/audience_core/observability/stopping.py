@@ -9,8 +9,9 @@ from typing import TypeVar
 from audience_core.errors import RetryableError
 from audience_core.observability.logging import get_logger
 
-T = TypeVar("T")
 log = get_logger()
+T = TypeVar("T")
+_EVERY_S = 1.0
 EXIT_DRAIN_TIMED_OUT = 3
 
 
@@ -33,6 +34,23 @@ class Stop:
         """Sleep, but not longer than until a stop is asked for."""
         self._asked.wait(seconds)
 
+    def retrying(self, attempt: Callable[[], T], note: Callable[[str | None], None]) -> T | None:
+        """Try every second until what a process needs before it starts is there; None when told to stop first.
+
+        `note` learns, for the probes, what is waited for, and None at the end.
+        """
+        while not self():
+            try:
+                result = attempt()
+            except RetryableError as error:
+                note(str(error))
+                log.warning("waiting", error=str(error))
+                self.wait(_EVERY_S)
+            else:
+                note(None)
+                return result
+        return None
+
     def _ask(self) -> None:
         self._asked.set()
         timer = threading.Timer(self._drain_timeout, self._give_up)
@@ -42,14 +60,3 @@ class Stop:
     def _give_up(self) -> None:
         log.error("drain_timed_out", seconds=self._drain_timeout)
         os._exit(EXIT_DRAIN_TIMED_OUT)
-
-
-def patiently(attempt: Callable[[], T], stop: Stop) -> T | None:
-    """Try once a second until it works, as a process does before it begins; None when a stop is asked for first."""
-    while not stop():
-        try:
-            return attempt()
-        except RetryableError as error:
-            log.warning("waiting", error=str(error))
-            stop.wait(1.0)
-    return None

@@ -10,6 +10,7 @@ import redis.asyncio.sentinel
 import redis.cluster
 import redis.connection
 import redis.sentinel
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
@@ -71,7 +72,9 @@ def connect_async(settings: CoreSettings) -> AsyncRedis:
         sentinel = _untyped.asyncio.sentinel.Sentinel(settings.redis_addresses, sentinel_kwargs=_timeouts(settings))
         pool = {"connection_pool_class": _SentinelPool}
         return cast(AsyncRedis, sentinel.master_for(master, **pool, **given, **options, **_FAILOVER))
-    return AsyncRedis.from_url(url, **options, **_FAILOVER)
+    # a crowd waits for a connection; redis-py's ordinary pool would call it a failure of Redis
+    bounds = {"max_connections": settings.redis_connections, "timeout": settings.redis_timeout.total_seconds()}
+    return AsyncRedis.from_pool(BlockingConnectionPool.from_url(url, **options, **_FAILOVER, **bounds))
 
 
 class _SentinelPool(SentinelConnectionPool):
