@@ -10,7 +10,7 @@ PYTEST_OPTIONS ?=
 	alert-drill deploy-check sbom audit
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # made again when the lock or the project's declaration changes
 .venv/.installed: requirements.lock pyproject.toml
@@ -61,7 +61,7 @@ dashboards: .venv/.installed ## write the dashboards out of deploy/grafana/*.py
 dashboards-check: .venv/.installed ## run every query of the dashboards on a real Prometheus over a system at work
 	@$(BIN)/python -m pytest -q -m live tests/deploy/test_dashboards_live.py
 
-alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 6 minutes
+alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 4 minutes
 	@$(BIN)/python -m tests.deploy.alert_drill
 
 rules-check: .venv/.installed ## check the alerts and run the test of each
