@@ -5,12 +5,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
+SEEDS ?= 10000
+SECONDS ?= 60
 
 .PHONY: help up test test-kafka check lint types walls format lock clean docs dashboards dashboards-check rules-check \
-	alert-drill deploy-check sbom audit
+	alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # made again when the lock or the project's declaration changes
 .venv/.installed: requirements.lock pyproject.toml
@@ -29,6 +31,18 @@ test: .venv/.installed ## run all tests on embedded servers
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
 	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py $(PYTEST_OPTIONS)
+
+simulate-faults: .venv/.installed ## play the services against a failing Kafka and Redis; SEEDS=10000
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+simulate-faults-nightly: .venv/.installed ## the same for a million seeds, another million each night
+	@$(BIN)/python -m tests.simulation --seeds 1000000 --start $$(( $$(date +%-j) * 1000000 ))
+
+mutation-check: .venv/.installed ## break each guard and see that a test fails
+	@$(BIN)/python -m tests.mutation
+
+fuzz: .venv/.installed ## send broken requests to a running system; SECONDS=60
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 

@@ -29,6 +29,7 @@ log = get_logger()
 T = TypeVar("T")
 _FETCH_S = 0.1
 _ACK_S = 10.0
+_LOOK_EVERY_S = 1.0
 _ASSIGN, _READ, _DECODE, _APPLY, _PUBLISH, _COMMIT = (
     metrics.WORKER_STEP.labels(step) for step in ("assign", "read", "decode", "apply", "publish", "commit")
 )
@@ -68,8 +69,9 @@ class Worker:
         self._progress = shards.progress
         self._stopping = stopping
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
+        self._look_at = 0.0
         self._unpublished: list[int] = []
-        """shards whose counts are still to be published whole, since they were taken"""
+        """shards whose counts and receipts are still to be published whole, since they were taken"""
 
     def run(self) -> None:
         """Work until told to stop. Raises PermanentError when going on would corrupt or throw away."""
@@ -85,6 +87,7 @@ class Worker:
             if batches:
                 with _COMMIT.time():
                     self._shards.commit(list(batches))
+            self._notice_lost_state()
             # one a turn: many shards with many audiences must not hold up the first changes after a rebalance
             if self._unpublished and (number := self._unpublished.pop()) in self._shards.taken:
                 self._publish_snapshot(number)
@@ -174,6 +177,17 @@ class Worker:
         log.warning("fenced", shard=fence.shard, expected=fence.expected, stored=fence.stored)
         self._patiently(lambda: self._shards.rewind(fence.shard))
         self._publish_snapshot(fence.shard)
+
+    def _notice_lost_state(self) -> None:
+        """A Redis that went back is noticed by the next batch; a shard that gets no records must not wait for one."""
+        if (now := time.monotonic()) < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY_S
+        stored = self._patiently(lambda: self._store.offsets(list(self._shards.taken))) or {}
+        for number, offset in stored.items():
+            shard = self._shards.taken.get(number)
+            if shard is not None and shard.stored != offset:
+                self._resync(FencedError(number, shard.stored, offset))
 
     def _publish_snapshot(self, number: int) -> None:
         snapshot = self._patiently(lambda: self._store.snapshot(number))
