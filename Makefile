@@ -81,7 +81,7 @@ dashboards: .venv/.installed ## write the dashboards out of deploy/grafana/*.py
 dashboards-check: .venv/.installed ## run every query of the dashboards on a real Prometheus over a system at work
 	@$(BIN)/python -m pytest -q -m live tests/deploy/test_dashboards_live.py
 
-alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 6 minutes
+alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 4 minutes
 	@$(BIN)/python -m tests.deploy.alert_drill
 
 rules-check: .venv/.installed ## check the alerts and run the test of each
