@@ -1,9 +1,9 @@
-"""The composition: a plain ASGI dispatcher with the SDKs' endpoint first, the control API behind it."""
+"""The composition: a plain ASGI dispatcher with the SDKs' endpoint first, the control API and the console behind it."""
 
 import asyncio
 import hmac
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -18,6 +18,10 @@ from audience_core.redis.control import ControlStore
 from audience_core.registry import make_codec
 from segment_api.accounts import AccountCache
 from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
+from segment_api.console.app import create_console, is_console_path
+from segment_api.console.changes import Changes
+from segment_api.console.services import Services
+from segment_api.console.sessions import SessionStore
 from segment_api.control import control_router
 from segment_api.errors import add_error_handlers
 from segment_api.listing import ListingReader, listing_router
@@ -38,21 +42,45 @@ def create_app(
     app.include_router(control_router(store), dependencies=bearer)
     app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
     eraser = Eraser(sender, make_codec(settings), settings.shards)
-    app.include_router(visitors_router(store, VisitorReader(client, settings.shards), eraser), dependencies=bearer)
+    visitors = VisitorReader(client, settings.shards)
+    app.include_router(visitors_router(store, visitors, eraser), dependencies=bearer)
     for router in routers:
         app.include_router(router)
     add_error_handlers(app)
     segments = SegmentsEndpoint(client, AccountCache(client), settings.shards)
-    return SegmentApi(segments, app, client, settings.required_admin_token())
+    changes = Changes(client)
+    token = settings.required_admin_token()
+    services = Services(
+        sessions=SessionStore(client, settings.required_pepper(), token),
+        store=store,
+        listing=ListingReader(client),
+        visitors=visitors,
+        eraser=eraser,
+        changes=changes,
+        gateway_url=settings.gateway_url,
+    )
+    return SegmentApi(segments, app, create_console(services), client, token, on_close=changes.close)
 
 
 class SegmentApi:
     """Dispatches by path: segments, probes, and everything else to the control API."""
 
-    def __init__(self, segments: SegmentsEndpoint, control: AsgiApp, client: AsyncRedis, admin_token: str) -> None:
+    def __init__(
+        self,
+        segments: SegmentsEndpoint,
+        control: AsgiApp,
+        console: AsgiApp,
+        client: AsyncRedis,
+        admin_token: str,
+        *,
+        on_close: Callable[[], None],
+    ) -> None:
         self._segments = segments
         self._control = control
+        self._console = console
         self._client: Any = client
+        self.close = on_close
+        """Ends the open streams, so that the server can stop."""
         self._expected = f"Bearer {admin_token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,6 +121,8 @@ class SegmentApi:
             # before anything of the request is parsed, and for paths that do not exist too
             if _needs_token(scope["path"]) and not self._is_admin(scope):
                 await _refuse(scope, watched)
+            elif is_console_path(scope["path"]):
+                await self._console(scope, receive, watched)
             else:
                 await self._control(scope, receive, watched)
         except Exception:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -44,6 +44,14 @@ def run() -> int:
 class _Server(uvicorn.Server):
     """Uvicorn, but a signal ends it with the exit code 0: its own handler raises the signal once more at the end."""
 
+    def __init__(self, config: uvicorn.Config, before_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._before_stop = before_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._before_stop()
+        await super().shutdown(sockets)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
@@ -73,7 +81,7 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
     )
     log.info("api_listening", port=listener.getsockname()[1])
     try:
-        await _Server(config).serve(sockets=[listener])
+        await _Server(config, app.close).serve(sockets=[listener])
     finally:
         left = await asyncio.to_thread(producer.close)
         if left:

@@ -63,3 +63,13 @@ def connectors(account: str) -> str:
 def account_keys(account: str) -> str:
     """HASH API key id → JSON without the secret."""
     return f"accounts:{account}:keys"
+
+
+def console_session(digest: str) -> str:
+    """HASH of one signed-in browser, under the digest of its cookie."""
+    return f"console:session:{digest}"
+
+
+def console_attempts(digest: str) -> str:
+    """STRING with a short life: failed sign-ins from one address, under the address's digest."""
+    return f"console:attempts:{digest}"

@@ -1,0 +1,70 @@
+"""Audiences of an account, with live counts."""
+
+from starlette.responses import Response
+
+from audience_core.errors import NotFound
+from segment_api.console.visit import Page, Visit
+from segment_api.listing import ListedAudience
+
+PAGE_SIZE = 50
+SORTS = {"count": "Most visitors", "name": "Name", "updated": "Last change"}
+
+
+def searched(audiences: list[ListedAudience], q: str) -> list[ListedAudience]:
+    """Those with a part of their name, or with exactly the id, as the HTTP API searches."""
+    return [a for a in audiences if q.casefold() in a.name.casefold() or q == str(a.audience_id)]
+
+
+def in_order(audiences: list[ListedAudience], sort: str) -> list[ListedAudience]:
+    """In one of SORTS; the listing comes by count."""
+    if sort == "name":
+        return sorted(audiences, key=lambda a: (a.name.casefold(), a.audience_id))
+    if sort == "updated":
+        return sorted(audiences, key=lambda a: a.updated_at, reverse=True)
+    return audiences
+
+
+def page_number(text: str) -> int:
+    """A page's number from 1; 1 for what is none."""
+    return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 7 else 1  # noqa: PLR2004
+
+
+async def listed(visit: Visit) -> Response:
+    """The listing: search, order, page."""
+    query = visit.query
+    q, sort = query.get("q", "").strip(), query.get("sort", "count")
+    empty = query.get("empty") == "1"
+    found = await visit.services.listing.read(visit.account_id, populated=False)
+    populated = [a for a in found if a.status == "active" and a.count > 0]
+    matching = in_order(searched(found if empty else populated, q), sort)
+    pages = max(1, -(-len(matching) // PAGE_SIZE))
+    page = min(page_number(query.get("page", "1")), pages)
+    return visit.page(
+        "audiences.html",
+        q=q,
+        sort=sort if sort in SORTS else "count",
+        sorts=SORTS,
+        empty=empty,
+        audiences=matching[(page - 1) * PAGE_SIZE : page * PAGE_SIZE],
+        matching=len(matching),
+        populated=len(populated),
+        hidden=len(found) - len(populated),
+        page=page,
+        pages=pages,
+    )
+
+
+async def show(visit: Visit) -> Response:
+    """One audience."""
+    audience_id = visit.part("audience")
+    found = await visit.services.listing.read(visit.account_id, populated=False)
+    audience = next((a for a in found if str(a.audience_id) == audience_id), None)
+    if audience is None:
+        raise NotFound("there is no such audience")
+    return visit.page("audience.html", audience=audience)
+
+
+ROUTES: list[tuple[str, str, Page]] = [
+    ("GET", "/audiences", listed),
+    ("GET", "/audiences/{audience}", show),
+]

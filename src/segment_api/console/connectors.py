@@ -1,0 +1,108 @@
+"""Integrations › Integration Hub › Pull: the catalogue, connectors, and one connector's page."""
+
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from segment_api.console.check import check_key
+from segment_api.console.visit import Page, Visit
+from segment_api.models import ConnectorRequest
+
+CATALOGUE = {
+    "mparticle": (
+        "mParticle",
+        "Customer data platform. Sends its audiences here in real time, as people enter and leave.",
+    )
+}
+LISTED = 10
+
+
+async def catalogue(visit: Visit) -> Response:
+    """Every connector that can be set up, and what is set up already."""
+    q = visit.query.get("q", "").strip()
+    connectors = await visit.services.store.connectors(visit.account_id)
+    cards = [
+        {
+            "provider": provider,
+            "name": name,
+            "text": text,
+            "connectors": [c for c in connectors if c["provider"] == provider],
+        }
+        for provider, (name, text) in CATALOGUE.items()
+        if q.casefold() in f"{name} {text}".casefold()
+    ]
+    names = [name for name, _ in CATALOGUE.values()]
+    return visit.page("catalogue.html", q=q, cards=cards, names=names)
+
+
+async def set_up(visit: Visit) -> Response:
+    """The form for a new connector."""
+    if visit.part("provider") not in CATALOGUE:
+        return visit.to("/integrations/pull")
+    name, text = CATALOGUE[visit.part("provider")]
+    return visit.page("connector_new.html", provider=visit.part("provider"), name=name, text=text)
+
+
+async def create(visit: Visit) -> Response:
+    """Save and create a connector."""
+    provider, name = visit.part("provider"), visit.form.get("name", "").strip()
+    try:
+        asked = ConnectorRequest.model_validate({"provider": provider, "name": name, "partner": ""})
+    except ValidationError:
+        await visit.failed("A connector needs a name of 1 to 255 characters.")
+        return visit.to(f"/integrations/pull/{provider}/new")
+    made = await visit.services.store.create_connector(visit.account_id, asked.provider, asked.name, asked.partner)
+    await visit.done(
+        f"The connector “{asked.name}” was created. What is left to do is in mParticle; the steps are below."
+    )
+    return visit.to(f"/integrations/connectors/{made['id']}")
+
+
+async def show(visit: Visit) -> Response:
+    """One connector: its state, and what to do next."""
+    account, services = visit.account_id, visit.services
+    connector = await services.store.connector(account, visit.part("connector"))
+    audiences = await services.listing.read(account, populated=True)
+    keys = await services.store.api_keys(account)
+    return visit.page(
+        "connector.html",
+        connector=connector,
+        provider=CATALOGUE.get(connector["provider"], (connector["provider"], ""))[0],
+        audiences=audiences[:LISTED],
+        populated=len(audiences),
+        active_keys=[key for key in keys if key["status"] == "active"],
+        can_check=bool(services.gateway_url),
+    )
+
+
+async def check(visit: Visit) -> Response:
+    """Send what mParticle sends as a check, with a key that the person pastes, to the gateway."""
+    connector = visit.part("connector")
+    await visit.services.store.connector(visit.account_id, connector)
+    result = await check_key(visit.services.gateway_url, visit.form.get("key", "").strip())
+    await (visit.done if result.passed else visit.failed)(result.text)
+    return visit.to(f"/integrations/connectors/{connector}")
+
+
+async def confirm_delete(visit: Visit) -> Response:
+    """Ask before a connector is deleted."""
+    connector = await visit.services.store.connector(visit.account_id, visit.part("connector"))
+    return visit.page("connector_delete.html", connector=connector)
+
+
+async def delete(visit: Visit) -> Response:
+    """Delete a connector."""
+    connector = await visit.services.store.connector(visit.account_id, visit.part("connector"))
+    await visit.services.store.delete_connector(visit.account_id, connector["id"])
+    await visit.done(f"The connector “{connector['name']}” was deleted. Keys and audiences are as they were.")
+    return visit.to("/integrations/pull")
+
+
+ROUTES: list[tuple[str, str, Page]] = [
+    ("GET", "/integrations/pull", catalogue),
+    ("GET", "/integrations/pull/{provider}/new", set_up),
+    ("POST", "/integrations/pull/{provider}", create),
+    ("GET", "/integrations/connectors/{connector}", show),
+    ("POST", "/integrations/connectors/{connector}/check", check),
+    ("GET", "/integrations/connectors/{connector}/delete", confirm_delete),
+    ("POST", "/integrations/connectors/{connector}/delete", delete),
+]

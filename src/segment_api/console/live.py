@@ -1,0 +1,50 @@
+"""`…/live`: a stream that says that something of the account changed. What it is, the page asks for itself.
+
+So a stream that was cut loses nothing: it begins with a change, and the page then shows what is true now.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.responses import Response, StreamingResponse
+
+from audience_core.errors import RedisUnavailable
+from segment_api.console.visit import Page, Visit
+
+BEAT_S = 10.0
+RECONNECT_MS = 2000
+
+
+async def stream(visit: Visit) -> Response:
+    """Server-sent events: `hello`, then `changed` at each change."""
+    return StreamingResponse(_events(visit), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+
+
+async def _events(visit: Visit) -> AsyncIterator[str]:
+    changes = visit.services.changes
+    event = changes.watch(visit.account_id)
+    try:
+        yield f"retry: {RECONNECT_MS}\nevent: hello\ndata:\n\nevent: changed\ndata:\n\n"
+        while not changes.closing:
+            try:
+                async with asyncio.timeout(BEAT_S):
+                    await event.wait()
+            except TimeoutError:
+                yield ": still here\n\n"
+            if not await _still_signed_in(visit):
+                return
+            if event.is_set() and not changes.closing:
+                event.clear()
+                yield "event: changed\ndata:\n\n"
+    finally:
+        changes.unwatch(visit.account_id, event)
+
+
+async def _still_signed_in(visit: Visit) -> bool:
+    try:
+        return await visit.services.sessions.read(visit.session.cookie) is not None
+    except RedisUnavailable:
+        return True  # nobody can tell now; the next look decides
+
+
+ROUTES: list[tuple[str, str, Page]] = [("GET", "/live", stream)]
