@@ -14,7 +14,8 @@ AudienceError
     ├── ShardRefused          the log and the stored state do not belong together
     ├── TopicMismatch         a topic exists, but not as these settings want it
     ├── NotFound
-    └── AlreadyExists
+    ├── AlreadyExists
+    └── LimitReached          an account has as many of something as it may have
 
 A message says what happened, to what, and what to do. It never holds an MPID, a key or an identity.
 """
@@ -89,3 +90,7 @@ class NotFound(PermanentError):
 
 class AlreadyExists(PermanentError):
     """The id is taken."""
+
+
+class LimitReached(PermanentError):
+    """An account has as many of something as it may have."""

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from audience_core.errors import AlreadyExists, NotFound, RetryableError
+from audience_core.errors import AlreadyExists, LimitReached, NotFound, RetryableError
 from segment_api.asgi import error_body
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -23,7 +23,7 @@ class ErrorAnswer(BaseModel):
 
 ERROR_ANSWERS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "the bearer token is absent or wrong"},
-    404: {"model": ErrorAnswer, "description": "no such account, connector or key"},
+    404: {"model": ErrorAnswer, "description": "no such account, connector, key or segment"},
     422: {"model": ErrorAnswer, "description": "a field breaks a rule that the message names"},
     503: {"model": ErrorAnswer, "description": "Redis or Kafka is away; try again after Retry-After seconds"},
 }
@@ -39,6 +39,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(
         AlreadyExists, lambda _, error: _answer(409, "already_exists", f"{error}; use it, or choose another id")
     )
+    app.add_exception_handler(LimitReached, lambda _, error: _answer(409, "limit_reached", str(error)))
     app.add_exception_handler(
         RetryableError, lambda _, error: _answer(503, "unavailable", f"{error}; try again", {"Retry-After": "1"})
     )

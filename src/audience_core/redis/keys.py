@@ -73,3 +73,38 @@ def console_session(digest: str) -> str:
 def console_attempts(digest: str) -> str:
     """STRING with a short life: failed sign-ins from one address, under the address's digest."""
     return f"console:attempts:{digest}"
+
+
+def suppression(shard: int, account: str, mpid: str) -> str:
+    """STRING: when the visitor was erased. While it lives, late changes of the visitor are dropped."""
+    return f"{{s{shard}}}:x:{account}:{mpid}"
+
+
+def account_members(account: str) -> str:
+    """Pattern of an account's member sets, in every shard. No sign of an account id means anything in a pattern."""
+    return f"{{s*}}:m:{account}:*"
+
+
+def segments(account: str) -> str:
+    """HASH segment id → JSON of a saved segment."""
+    return f"segments:{account}"
+
+
+def activity(account: str) -> str:
+    """HASH of what the gateway last heard of an account; times in ms."""
+    return f"activity:{account}"
+
+
+def activity_requests(account: str | None) -> str:
+    """STREAM of an account's latest requests; None = of those that belong to no account."""
+    return f"activity:{account or ''}:requests"
+
+
+def activity_changes(account: str, audience_id: int, hour: int) -> str:
+    """HASH `e<minute>` or `x<minute>` of an hour since the epoch → enters or exits received; expires after a day."""
+    return f"activity:{account}:{audience_id}:{hour}"
+
+
+def history(account: str, audience_id: int) -> str:
+    """LIST `<minute since the epoch>:<count>`, the newest last, of minutes in which an audience's count changed."""
+    return f"history:{account}:{audience_id}"
