@@ -1,15 +1,13 @@
-"""What a segments request needs of an account: its catalog and its partner name, cached."""
+"""What requests need of an account: its catalog, its partner name and its populated audiences."""
 
-import asyncio
 import json
-import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 from audience_core.redis import keys
 from audience_core.redis.catalog import Catalog, parse
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
+from segment_api.cache import AccountValues
 from segment_api.rows import DEFAULT_PARTNER
 
 MAX_ACCOUNTS = 10_000
@@ -20,56 +18,56 @@ MAX_AGE_S = 5.0
 class AccountView:
     """An account as of a version of its catalog."""
 
-    version: str | None
     catalog: Catalog
     partner: str
-    read_at: float
-    """When it was read, on the monotonic clock."""
+
+
+@dataclass(frozen=True)
+class Populated:
+    """The catalog, and of each audience that is subscribed and not empty the exact count, as the listing shows it."""
+
+    catalog: Catalog
+    counts: dict[int, int]
 
 
 class AccountCache:
-    """Views of the accounts asked for lately, the least recently used one dropped first."""
+    """Views of the accounts asked for lately."""
 
     def __init__(self, client: AsyncRedis, *, max_accounts: int = MAX_ACCOUNTS) -> None:
         self._client: Any = client
-        self._max_accounts = max_accounts
-        self._views: OrderedDict[str, AccountView] = OrderedDict()
-        self._loading: dict[tuple[str, str | None], asyncio.Task[AccountView]] = {}
+        self._views = AccountValues(self._load, max_age_s=lambda _: MAX_AGE_S, max_accounts=max_accounts)
 
     async def view(self, account: str, version: str | None) -> AccountView:
         """Return the account as of `version`, which the caller has just read, or later. Raises RedisUnavailable.
 
         The age matters too: connectors have no version, and a restored Redis may reach the same version again.
         """
-        cached = self._views.get(account)
-        if cached is not None and cached.version == version and time.monotonic() - cached.read_at < MAX_AGE_S:
-            self._views.move_to_end(account)
-            return cached
-        # one load for all who wait for it; shielded, because the one who gives up must not end it for the others
-        task = self._loading.get((account, version))
-        if task is None:
-            task = asyncio.create_task(self._load(account, version))
-            self._loading[account, version] = task
-            task.add_done_callback(lambda done: self._loaded(account, version, done))
-        return await asyncio.shield(task)
+        return await self._views.get(account, version)
 
-    def _loaded(self, account: str, version: str | None, task: "asyncio.Task[AccountView]") -> None:
-        del self._loading[account, version]
-        if task.cancelled() or task.exception() is not None:
-            return
-        self._views[account] = task.result()
-        self._views.move_to_end(account)
-        while len(self._views) > self._max_accounts:
-            self._views.popitem(last=False)
+    async def populated(self, account: str) -> Populated:
+        """Return the account's audiences as they are now. Raises RedisUnavailable."""
+        async with async_redis_faults("reading the listing"):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hget(keys.CATALOG_VERSIONS, account)
+            pipe.zrange(keys.index(account), 0, -1, withscores=True)
+            version, index = await pipe.execute()
+        catalog = (await self.view(account, version)).catalog
+        counts = {int(audience_id): int(score) for audience_id, score in index}
+        return Populated(catalog, {a: count for a, count in counts.items() if is_active(catalog, a)})
 
-    async def _load(self, account: str, version: str | None) -> AccountView:
-        read_at = time.monotonic()
+    async def _load(self, account: str, _version: str | None) -> AccountView:
         async with async_redis_faults("reading an account's catalog"):
             pipe = self._client.pipeline(transaction=False)
             pipe.hgetall(keys.catalog(account))
             pipe.hgetall(keys.connectors(account))
             catalog, connectors = await pipe.execute()
-        return AccountView(version, parse(catalog), _partner(connectors), read_at)
+        return AccountView(parse(catalog), _partner(connectors))
+
+
+def is_active(catalog: Catalog, audience_id: int) -> bool:
+    """Whether an audience is subscribed now."""
+    state = catalog.get(audience_id)
+    return state is not None and state["status"] == "ACTIVE"
 
 
 def _partner(connectors: dict[str, str]) -> str:

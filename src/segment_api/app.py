@@ -13,6 +13,7 @@ from audience_core.errors import RedisUnavailable
 from audience_core.observability.logging import get_logger
 from audience_core.observability.metrics import API_REQUESTS
 from audience_core.observability.probes import Answer, metrics_answer, probe_answer
+from audience_core.redis.activity import ActivityReader
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from audience_core.redis.control import ControlStore
 from audience_core.registry import make_codec
@@ -25,8 +26,12 @@ from segment_api.console.sessions import SessionStore
 from segment_api.control import control_router
 from segment_api.errors import add_error_handlers
 from segment_api.listing import ListingReader, listing_router
+from segment_api.saved_segments import SegmentStore
+from segment_api.segment_routes import SegmentReader, segments_router
 from segment_api.segments import REDIS_BOUND_S, SegmentsEndpoint, is_segments_path
+from segment_api.served import SegmentMatcher, ServedCache
 from segment_api.settings import ApiSettings
+from segment_api.sizes import SizeEstimator
 from segment_api.visitors import Eraser, RecordSender, VisitorReader, visitors_router
 
 log = get_logger()
@@ -36,7 +41,7 @@ def create_app(
     settings: ApiSettings, *, client: AsyncRedis, sender: RecordSender, routers: Iterable[APIRouter] = ()
 ) -> "SegmentApi":
     """Wire the whole service. `routers` are further routes; those below `/v1` ask for the admin token too."""
-    store = ControlStore(client, settings.required_pepper())
+    store, accounts = ControlStore(client, settings.required_pepper()), AccountCache(client)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
     app.include_router(control_router(store), dependencies=bearer)
@@ -44,11 +49,14 @@ def create_app(
     eraser = Eraser(sender, make_codec(settings), settings.shards)
     visitors = VisitorReader(client, settings.shards)
     app.include_router(visitors_router(store, visitors, eraser), dependencies=bearer)
+    saved, sizes = SegmentStore(client), SizeEstimator(client, accounts)
+    matcher = SegmentMatcher(client, accounts, settings.shards)
+    reader = SegmentReader(saved, accounts, sizes, matcher)
+    app.include_router(segments_router(store, saved, reader, sizes), dependencies=bearer)
     for router in routers:
         app.include_router(router)
     add_error_handlers(app)
-    segments = SegmentsEndpoint(client, AccountCache(client), settings.shards)
-    changes = Changes(client)
+    segments = SegmentsEndpoint(client, accounts, ServedCache(client, accounts), settings.shards)
     token = settings.required_admin_token()
     services = Services(
         sessions=SessionStore(client, settings.required_pepper(), token),
@@ -56,10 +64,16 @@ def create_app(
         listing=ListingReader(client),
         visitors=visitors,
         eraser=eraser,
-        changes=changes,
+        saved=saved,
+        segments=reader,
+        matcher=matcher,
+        sizes=sizes,
+        accounts=accounts,
+        activity=ActivityReader(client),
+        changes=Changes(client),
         gateway_url=settings.gateway_url,
     )
-    return SegmentApi(segments, app, create_console(services), client, token, on_close=changes.close)
+    return SegmentApi(segments, app, create_console(services), client, token, on_close=services.changes.close)
 
 
 class SegmentApi:

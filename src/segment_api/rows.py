@@ -1,6 +1,7 @@
 """A visitor's rows as the SDKs read them: pure functions of what Redis holds and of the time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TypedDict
 
 from audience_core.domain.members import decode_member
@@ -11,6 +12,9 @@ LEFT_SHOWN_MS = 3_600_000
 EXPIRES_IN_S = 30 * 86_400
 _INT32_MAX = 2**31 - 1
 _RECEIVED_FIELD = "r"
+
+SavedValues = Callable[[AbstractSet[int], Mapping[int, int], int], dict[str, str]]
+"""(audiences that a visitor is in, audience → when it last changed in ms, now in ms) → segment of a row → value"""
 
 
 class SegmentRow(TypedDict):
@@ -64,25 +68,28 @@ def build_rows(
     *,
     partner: str,
     now_ms: int,
+    saved: SavedValues | None = None,
 ) -> list[SegmentRow]:
     """Rows of a visitor, ordered by audience id: those they are in, and those left within the last hour.
 
     A row with another value ends a membership in SDKs whose visitor object lives on; a missing row does not.
+    The rows of saved segments come last; `saved` gives them, out of the audiences and of when these changed.
     """
-    values = {
-        audience_id: "left"
-        for audience_id, exited_at in shown_exits(guards, catalog).items()
-        if now_ms - exited_at < LEFT_SHOWN_MS
-    }
-    values |= dict.fromkeys(shown_members(members, catalog), "member")
+    exits, present = shown_exits(guards, catalog), shown_members(members, catalog)
+    audiences = {audience_id: "left" for audience_id, exited_at in exits.items() if now_ms - exited_at < LEFT_SHOWN_MS}
+    audiences |= dict.fromkeys(present, "member")
+    values = {str(audience_id): audiences[audience_id] for audience_id in sorted(audiences)}
+    if saved is not None:
+        entered = {audience_id: int(guards[member]) for audience_id, member in present.items() if member in guards}
+        values |= saved(present.keys(), exits | entered, now_ms)
     expiration = min(now_ms // 1000 + EXPIRES_IN_S, _INT32_MAX)
     return [
         SegmentRow(
             visitor_id=visitor_id,
-            segment=str(audience_id),
-            value=values[audience_id],
+            segment=segment,
+            value=value,
             expiration=expiration,
             partner=partner,
         )
-        for audience_id in sorted(values)
+        for segment, value in values.items()
     ]

@@ -7,6 +7,7 @@ such a NOT has simply nobody to leave out.
 
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
@@ -38,6 +39,11 @@ class Group(BaseModel):
     op: Literal["and", "or", "not"]
     items: "list[Item]" = Field(max_length=MAX_ITEMS)
 
+    @cached_property
+    def audiences(self) -> frozenset[int]:
+        """Every audience that the group names, at any depth."""
+        return frozenset(item.audience_id for item in _walk(self) if isinstance(item, AudienceItem))
+
 
 Item = Annotated[
     Annotated[AudienceItem, Tag("audience")] | Annotated[Group, Tag("group")],
@@ -63,11 +69,6 @@ RULE = TypeAdapter(Rule)
 """Reads a rule from JSON (`validate_json`) or from an object; raises pydantic's ValidationError."""
 
 
-def audiences_of(group: Group) -> set[int]:
-    """Every audience that a rule or a group names."""
-    return {item.audience_id for item in _walk(group) if isinstance(item, AudienceItem)}
-
-
 def only_audience(group: Group) -> int | None:
     """The audience that the rule is nothing but another name for, if there is one."""
     if group.op == "not" or len(group.items) != 1:
@@ -87,23 +88,28 @@ def select(rule: Group, members_of: Callable[[int], int], everyone: int, populat
     `members_of(audience_id)` gives the bits of those who are in it, `everyone` all bits there are.
     `populated` as above: nobody is in an audience that is not in it.
     """
-    gone = {id(group) for group in _groups(rule) if not audiences_of(group) & populated}
-    return _select(rule, members_of, everyone, gone, narrow=True)
+    return _select(rule, members_of, everyone, populated, narrow=True)
 
 
-def _select(item: Item, members_of: Callable[[int], int], everyone: int, gone: set[int], *, narrow: bool) -> int:
+def _select(
+    item: Item, members_of: Callable[[int], int], everyone: int, populated: AbstractSet[int], *, narrow: bool
+) -> int:
     """`narrow` turns with each NOT: below one, a group that is taken for nobody would become everybody."""
     if isinstance(item, AudienceItem):
         return members_of(item.audience_id)
-    if id(item) in gone:
+    if _is_gone(item, populated):
         return everyone if not narrow and _holds_of_nobody(item) else 0
     found = everyone if item.op == "and" else 0
     for part in item.items:
         # AND may take what is gone literally: the rest of it keeps the group narrow
-        below = (narrow != (item.op == "not")) and not (item.op == "and" and id(part) in gone)
-        bits = _select(part, members_of, everyone, gone, narrow=below)
+        below = (narrow != (item.op == "not")) and not (item.op == "and" and _is_gone(part, populated))
+        bits = _select(part, members_of, everyone, populated, narrow=below)
         found = found & bits if item.op == "and" else found | bits
     return everyone & ~found if item.op == "not" else found
+
+
+def _is_gone(item: Item, populated: AbstractSet[int]) -> bool:
+    return isinstance(item, Group) and item.audiences.isdisjoint(populated)
 
 
 def _holds_of_nobody(item: Item) -> bool:
@@ -156,11 +162,6 @@ def _walk(group: Group) -> Iterator[Item]:
         yield item
         if isinstance(item, Group):
             yield from _walk(item)
-
-
-def _groups(rule: Group) -> Iterator[Group]:
-    yield rule
-    yield from (item for item in _walk(rule) if isinstance(item, Group))
 
 
 def _depth(group: Group) -> int:

@@ -4,18 +4,16 @@ Redis keeps keys in the order of a keyed hash, so the first ones that a SCAN com
 One SCAN call looks at about a thousand keys, some tenths of a millisecond; between two calls Redis serves others.
 """
 
-import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from audience_core.domain.members import encode_member
 from audience_core.redis import keys
-from audience_core.redis.catalog import Catalog
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from segment_api.accounts import AccountCache
+from segment_api.cache import AccountValues
 
 MAX_VISITORS = 2000
 SCAN_S = 0.05
@@ -39,8 +37,6 @@ class Sample:
     """of each sampled visitor, the number of populated audiences that they are in"""
     complete: bool
     """whether these are all visitors that there are"""
-    read_at: float
-    """when it was read, on the monotonic clock"""
 
     @property
     def everyone(self) -> int:
@@ -58,46 +54,16 @@ class Sampler:
     def __init__(self, client: AsyncRedis, accounts: AccountCache) -> None:
         self._client: Any = client
         self._accounts = accounts
-        self._samples: OrderedDict[str, Sample] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[Sample]] = {}
+        self._samples = AccountValues(self._load, max_age_s=lambda _: MAX_AGE_S, max_accounts=MAX_ACCOUNTS)
 
     async def sample(self, account: str) -> Sample:
-        """A sample of the account."""
-        cached = self._samples.get(account)
-        if cached is not None and time.monotonic() - cached.read_at < MAX_AGE_S:
-            return cached
-        # as AccountCache: one load for all who wait for it
-        task = self._loading.get(account)
-        if task is None:
-            task = self._loading[account] = asyncio.create_task(self._load(account))
-            task.add_done_callback(lambda done: self._loaded(account, done))
-        return await asyncio.shield(task)
+        """Return a sample of the account."""
+        return await self._samples.get(account)
 
-    def _loaded(self, account: str, task: "asyncio.Task[Sample]") -> None:
-        del self._loading[account]
-        if task.cancelled() or task.exception() is not None:
-            return
-        self._samples[account] = task.result()
-        self._samples.move_to_end(account)
-        while len(self._samples) > MAX_ACCOUNTS:
-            self._samples.popitem(last=False)
-
-    async def counts(self, account: str) -> tuple[Catalog, dict[int, int]]:
-        """The account's catalog and the exact counts of its populated audiences, as the listing shows them."""
-        async with async_redis_faults("reading the listing"):
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hget(keys.CATALOG_VERSIONS, account)
-            pipe.zrange(keys.index(account), 0, -1, withscores=True)
-            version, index = await pipe.execute()
-        catalog = (await self._accounts.view(account, version)).catalog
-        listed = ((int(audience_id), int(score)) for audience_id, score in index)
-        return catalog, {a: count for a, count in listed if a in catalog and catalog[a]["status"] == "ACTIVE"}
-
-    async def _load(self, account: str) -> Sample:
-        read_at = time.monotonic()
-        catalog, counts = await self.counts(account)
-        found, complete = (await self._scan(account)) if counts else ([], True)
-        shown = {encode_member(a, catalog[a]["epoch"]): a for a in counts}
+    async def _load(self, account: str, _version: str | None) -> Sample:
+        populated = await self._accounts.populated(account)
+        found, complete = (await self._scan(account)) if populated.counts else ([], True)
+        shown = {encode_member(a, populated.catalog[a]["epoch"]): a for a in populated.counts}
         marks: dict[int, bytearray] = {}
         memberships: list[int] = []
         until = time.monotonic() + READ_S
@@ -113,7 +79,7 @@ class Sampler:
             for members in filter(None, replies):  # who has left everything since the scan is no visitor any more
                 memberships.append(_mark(marks, len(memberships), members, shown))
         bits = {audience_id: int.from_bytes(marked, "little") for audience_id, marked in marks.items()}
-        return Sample(len(memberships), bits, counts, memberships, complete, read_at)
+        return Sample(len(memberships), bits, populated.counts, memberships, complete)
 
     async def _scan(self, account: str) -> tuple[list[str], bool]:
         """(keys of member sets, whether these are all)"""

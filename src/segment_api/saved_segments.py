@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -12,7 +13,7 @@ from audience_core.errors import LimitReached, NotFound
 from audience_core.redis import keys, scripts
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from segment_api.errors import InvalidField
-from segment_api.rules import Rule, audiences_of
+from segment_api.rules import Rule
 
 MAX_SEGMENTS = 1000
 MAX_SERVED = 50
@@ -31,6 +32,12 @@ class Segment(BaseModel):
     updated_at: str
 
 
+def parse_segments(stored: Iterable[str]) -> list[Segment]:
+    """Read the values of the hash, oldest first."""
+    found = (Segment.model_validate_json(text) for text in stored)
+    return sorted(found, key=lambda segment: (segment.created_at, segment.id))
+
+
 class SegmentStore:
     """Reads and writes saved segments.
 
@@ -45,7 +52,7 @@ class SegmentStore:
         """Save a new segment. Every audience that it names must be subscribed."""
         _check_name(name)
         stored = await self._entries(account)
-        await self._check_audiences(account, audiences_of(rule))
+        await self._check_audiences(account, rule.audiences)
         _check_room(stored, served=served)
         now = _now()
         segment = Segment(id=secrets.token_hex(8), name=name, rule=rule, served=served, created_at=now, updated_at=now)
@@ -57,8 +64,7 @@ class SegmentStore:
     async def list(self, account: str) -> list[Segment]:
         """Segments of an account, oldest first."""
         stored = await self._entries(account)
-        found = [Segment.model_validate_json(text) for text in stored.values()]
-        return sorted(found, key=lambda segment: (segment.created_at, segment.id))
+        return parse_segments(stored.values())
 
     async def get(self, account: str, segment_id: str) -> Segment:
         """One segment."""
@@ -70,7 +76,7 @@ class SegmentStore:
         while True:
             before = await self._entry(account, segment_id)
             current = Segment.model_validate_json(before)
-            await self._check_audiences(account, audiences_of(rule) - audiences_of(current.rule))
+            await self._check_audiences(account, rule.audiences - current.rule.audiences)
             if served and not current.served:
                 _check_room(await self._entries(account), served=True, new=0)
             changed = current.model_copy(update={"name": name, "rule": rule, "served": served, "updated_at": _now()})
@@ -120,7 +126,7 @@ class SegmentStore:
         _check_account(account, known=known)
         return dict(stored)
 
-    async def _check_audiences(self, account: str, audience_ids: set[int]) -> None:
+    async def _check_audiences(self, account: str, audience_ids: frozenset[int]) -> None:
         if not audience_ids:
             return
         wanted = sorted(audience_ids)

@@ -15,6 +15,7 @@ from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from segment_api.accounts import AccountCache
 from segment_api.asgi import JSON_TYPE, RETRY_AFTER, Header, Receive, Scope, Send, answer
 from segment_api.rows import build_rows
+from segment_api.served import NONE_SERVED, ServedCache
 
 PREFIX = "/accounts/"
 SEPARATOR = "/segments/"
@@ -50,9 +51,10 @@ def is_segments_path(path: str) -> bool:
 class SegmentsEndpoint:
     """Answers one visitor's segments, `[]` whenever there is nothing to tell."""
 
-    def __init__(self, client: AsyncRedis, accounts: AccountCache, shards: int) -> None:
+    def __init__(self, client: AsyncRedis, accounts: AccountCache, served: ServedCache, shards: int) -> None:
         self._client: Any = client
         self._accounts = accounts
+        self._served = served
         self._shards = shards
         self._reads = asyncio.Semaphore(MAX_READS)
         self._away = False
@@ -96,13 +98,19 @@ class SegmentsEndpoint:
             pipe.smembers(keys.members(shard, account, visitor_id))
             pipe.hgetall(keys.guards(shard, account, visitor_id))
             pipe.hget(keys.CATALOG_VERSIONS, account)
+            if self._served.may_serve(account):
+                pipe.exists(keys.suppression(shard, account, visitor_id))
             # a cancelled execute closes its connection (redis-py), so no late reply meets another request
-            members, guards, version = await pipe.execute()
-        if not members and not guards:
+            members, guards, version, *erased = await pipe.execute()
+        # without a version there is no audience that a segment could name
+        served = NONE_SERVED if version is None else await self._served.of(account, version)
+        # somebody unknown can match a NOT, somebody erased can't
+        if not members and not guards and (not served.segments or erased != [0]):
             return _NOTHING
         view = await self._accounts.view(account, version)
         now_ms = time.time_ns() // 1_000_000
-        rows = build_rows(visitor_id, members, guards, view.catalog, partner=view.partner, now_ms=now_ms)
+        saved = served.values if served.segments else None
+        rows = build_rows(visitor_id, members, guards, view.catalog, partner=view.partner, now_ms=now_ms, saved=saved)
         return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from audience_core.redis.connect import AsyncRedis
 from segment_api.accounts import AccountCache
-from segment_api.rules import AudienceItem, Item, Rule, audiences_of, only_audience, select
+from segment_api.rules import AudienceItem, Item, Rule, only_audience, select
 from segment_api.sampling import Sample, Sampler
 
 _LEAST_SEEN = 3
@@ -32,6 +32,7 @@ class SizeEstimator:
     """Sizes of rules. Methods raise RedisUnavailable."""
 
     def __init__(self, client: AsyncRedis, accounts: AccountCache) -> None:
+        self._accounts = accounts
         self._sampler = Sampler(client, accounts)
 
     async def estimate(self, account: str, rule: Rule) -> Size:
@@ -41,10 +42,10 @@ class SizeEstimator:
 
     async def estimates(self, account: str, rules: Iterable[Rule]) -> list[Size]:
         """As estimate, of many rules at once: they share one sample."""
-        _, counts = await self._sampler.counts(account)
+        counts = (await self._accounts.populated(account)).counts
         sizes: list[Size] = []
         for rule in rules:
-            exact = _known(rule, counts.keys() & audiences_of(rule), counts)
+            exact = _known(rule, counts.keys() & rule.audiences, counts)
             if exact is None:
                 sizes.append(size_of(rule, await self._sampler.sample(account)))
                 await asyncio.sleep(0)  # answers to SDKs go first
@@ -84,7 +85,7 @@ class _Yardstick(NamedTuple):
 
 
 def _yardsticks(rule: Rule, sample: Sample) -> Iterator[_Yardstick]:
-    named = audiences_of(rule) & sample.counts.keys()
+    named = rule.audiences & sample.counts.keys()
     masks = [sample.members_of(audience_id) for audience_id in named]
     squared = sum((a & b).bit_count() for a in masks for b in masks)
     in_sample, in_all = sum(mask.bit_count() for mask in masks), sum(sample.counts[a] for a in named)

@@ -32,7 +32,7 @@ def health_of(
         return Health(
             "refused",
             "mParticle uses a revoked API key, so its messages are refused and it may have paused the connection. In "
-            "mParticle, paste an active API key into the output's settings, then press Resume for each paused audience.",
+            "mParticle, paste an active API key into the output's settings, then press Resume for each paused one.",
             last_refused,
         )
     if last_message is None:
@@ -42,8 +42,8 @@ def health_of(
     if now - last_message > silence_ms:
         return Health(
             "late",
-            f"Nothing has arrived for {_span(now - last_message)}. In mParticle, look whether an audience is faulted or "
-            "paused, and press Resume for it; if none is, check that the output is still switched on.",
+            f"Nothing has arrived for {_span(now - last_message)}. In mParticle, look whether an audience is faulted "
+            "or paused, and press Resume for it; if none is, check that the output is still switched on.",
             last_message + silence_ms,
         )
     return Health("ok", "Messages arrive.", None)

@@ -60,7 +60,7 @@ class AsyncCatalogStore:
             return parse(await self._client.hgetall(keys.catalog(account)))
 
     async def versions(self) -> dict[str, str]:
-        """account → a number that changes with its catalog."""
+        """account → a number that changes with its catalog, and with its saved segments."""
         async with async_redis_faults("reading the catalog's versions"):
             return dict(await self._client.hgetall(keys.CATALOG_VERSIONS))
 

@@ -13,7 +13,7 @@ from audience_core.domain.partitioning import is_account
 from audience_core.errors import AlreadyExists, NotFound, RetryableError
 from audience_core.redis.control import Account
 from segment_api.asgi import AsgiApp
-from segment_api.console import accounts, api_keys, audiences, connectors, live, sign_in, visitors
+from segment_api.console import accounts, api_keys, audiences, connectors, live, segments, sign_in, visitors
 from segment_api.console.headers import SafeHeaders
 from segment_api.console.pages import render, static_file
 from segment_api.console.services import Services
@@ -21,7 +21,10 @@ from segment_api.console.sessions import Session
 from segment_api.console.visit import BASE, Page, Visit, read_form
 
 PART_HEADER = "x-console-part"
-"""Scripts send it when they fetch a part of a page: notices wait for a page that a person sees."""
+"""Scripts send it when they fetch a page for its parts."""
+
+REFRESH = "refresh"
+"""Nobody asked for these parts: notices wait for a page that somebody looks at."""
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
@@ -45,7 +48,9 @@ def create_console(services: Services) -> AsgiApp:
         ("GET", "", accounts.start),
         ("POST", "/sign-out", sign_in.sign_out),
         *accounts.ROUTES,
-        *_of_account(live.ROUTES + connectors.ROUTES + api_keys.ROUTES + audiences.ROUTES + visitors.ROUTES),
+        *_of_account(
+            live.ROUTES + connectors.ROUTES + api_keys.ROUTES + audiences.ROUTES + visitors.ROUTES + segments.ROUTES
+        ),
         ("GET", "/{rest:path}", _nothing),
         ("POST", "/{rest:path}", _nothing),
     ]
@@ -83,7 +88,7 @@ class _Gate:
 
         async def answer(request: Request) -> Response:
             request.scope["route"] = LoggedRoute(path)
-            fresh = request.method == "GET" and PART_HEADER not in request.headers
+            fresh = request.method == "GET" and request.headers.get(PART_HEADER) != REFRESH
             cookie = request.cookies.get(sign_in.COOKIE, "")
             session = await self._services.sessions.read(cookie, take_notices=fresh)
             if session is None:

@@ -3,7 +3,6 @@
 So a stream that was cut loses nothing: it begins with a change, and the page then shows what is true now.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from starlette.responses import Response, StreamingResponse
@@ -16,28 +15,22 @@ RECONNECT_MS = 2000
 
 
 async def stream(visit: Visit) -> Response:
-    """Server-sent events: `hello`, then `changed` at each change."""
+    """Server-sent events: `changed`, with the kinds of change as its data, first of all kinds."""
     return StreamingResponse(_events(visit), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
 async def _events(visit: Visit) -> AsyncIterator[str]:
     changes = visit.services.changes
-    event = changes.watch(visit.account_id)
+    watch = changes.watch(visit.account_id)
     try:
-        yield f"retry: {RECONNECT_MS}\nevent: hello\ndata:\n\nevent: changed\ndata:\n\n"
+        yield f"retry: {RECONNECT_MS}\nevent: changed\ndata: audiences requests\n\n"
         while not changes.closing:
-            try:
-                async with asyncio.timeout(BEAT_S):
-                    await event.wait()
-            except TimeoutError:
-                yield ": still here\n\n"
-            if not await _still_signed_in(visit):
+            kinds = await watch.wait(BEAT_S)
+            if changes.closing or not await _still_signed_in(visit):
                 return
-            if event.is_set() and not changes.closing:
-                event.clear()
-                yield "event: changed\ndata:\n\n"
+            yield f"event: changed\ndata: {' '.join(sorted(kinds))}\n\n" if kinds else ": still here\n\n"
     finally:
-        changes.unwatch(visit.account_id, event)
+        changes.unwatch(visit.account_id, watch)
 
 
 async def _still_signed_in(visit: Visit) -> bool:

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 
+from audience_core.redis.activity import ActivityReader
 from audience_core.redis.control import ControlStore
+from segment_api.accounts import AccountCache
 from segment_api.console.changes import Changes
 from segment_api.console.sessions import SessionStore
 from segment_api.listing import ListingReader
+from segment_api.saved_segments import SegmentStore
+from segment_api.segment_routes import SegmentReader
+from segment_api.served import SegmentMatcher
+from segment_api.sizes import SizeEstimator
 from segment_api.visitors import Eraser, VisitorReader
 
 
@@ -18,6 +24,12 @@ class Services:
     listing: ListingReader
     visitors: VisitorReader
     eraser: Eraser
+    saved: SegmentStore
+    segments: SegmentReader
+    matcher: SegmentMatcher
+    sizes: SizeEstimator
+    accounts: AccountCache
+    activity: ActivityReader
     changes: Changes
     gateway_url: str
     """Base URL of the gateway as this process reaches it; empty when it is not set."""

@@ -3,14 +3,19 @@ import { followChanges } from "./live.js";
 
 document.documentElement.classList.add("scripted");
 
-const say = (text) => {
+// Says what happened, to eyes and to screen readers alike.
+let hush;
+export const say = (text, failed = false) => {
   let region = document.getElementById("said");
   if (!region) {
-    region = Object.assign(document.createElement("p"), { id: "said", className: "hidden" });
+    region = Object.assign(document.createElement("p"), { id: "said" });
     region.setAttribute("role", "status");
     document.body.append(region);
   }
   region.textContent = text;
+  region.className = failed ? "said failed" : "said";
+  clearTimeout(hush);
+  hush = setTimeout(() => { region.className = "hidden"; }, 6000);
 };
 
 const copy = async (button) => {
@@ -57,48 +62,55 @@ setInterval(tellTimes, 1000);
 
 // Replaces the live parts of this page by those of the same page as it is now, or at another address of it.
 let asked = 0;
-export const refresh = async (url = location.href) => {
+export const refresh = async (kinds) => {
+  const wanted = (part) => !kinds || part.dataset.live.split(" ").some((kind) => kinds.has(kind));
+  if (![...document.querySelectorAll("[data-live]")].some(wanted)) return;
   const turn = ++asked;
-  const answer = await fetch(url, { headers: { "X-Console-Part": "1" } });
+  const answer = await fetch(location.href, { headers: { "X-Console-Part": "refresh" } });
   if (answer.status === 401) return location.reload();
-  if (!answer.ok || turn !== asked) return;
-  swap(await answer.text());
+  if (answer.ok && turn === asked) swap(await answer.text(), wanted);
 };
 
-export const swap = (html) => {
+const mark = (element) => element.id || element.getAttribute("href") || element.getAttribute("aria-label");
+
+export const swap = (html, wanted = () => true) => {
+  if ("dragging" in document.body.dataset) return;
   const page = new DOMParser().parseFromString(html, "text/html");
-  for (const part of document.querySelectorAll("[data-live]")) {
+  for (const part of [...document.querySelectorAll("[data-live]")].filter(wanted)) {
     const fresh = page.getElementById(part.id);
-    if (!fresh || fresh.outerHTML === part.dataset.was) continue;
-    const was = fresh.outerHTML;
-    const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+    if (!fresh || part.hasAttribute("data-paused")) continue;
+    const focused = part.contains(document.activeElement) ? mark(document.activeElement) : null;
     const open = [...part.querySelectorAll("details[id]")].map((details) => [details.id, details.open]);
     part.replaceWith(fresh);
-    fresh.dataset.was = was;
     for (const [id, isOpen] of open) {
       const details = document.getElementById(id);
       if (details) details.open = isOpen;
     }
-    if (focused) document.getElementById(focused)?.focus();
+    if (focused) [...fresh.querySelectorAll("a, button, summary")].find((e) => mark(e) === focused)?.focus();
   }
   tellTimes();
 };
 
-for (const form of document.querySelectorAll("[data-filters]")) {
+// Forms whose fields become part of the address, without a reload: searches while typing, the others when sent.
+for (const form of document.querySelectorAll("[data-filters], [data-into-address]")) {
   let timer;
-  const search = (wait) => {
+  const show = (wait) => {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
-      const url = `${location.pathname}?${query}`;
-      history.replaceState(null, "", url);
-      refresh(url);
+    timer = setTimeout(async () => {
+      const address = new URL(location.href);
+      for (const field of form.querySelectorAll("input:not([type=hidden]), select")) {
+        if (field.type === "checkbox" && !field.checked) address.searchParams.delete(field.name);
+        else address.searchParams.set(field.name, field.value);
+      }
+      address.searchParams.delete("page");
+      history.replaceState(null, "", address);
+      await refresh();
     }, wait);
   };
-  form.addEventListener("input", () => search(250));
+  if (form.matches("[data-filters]")) form.addEventListener("input", () => show(250));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    search(0);
+    show(0);
   });
 }
 

@@ -5,21 +5,26 @@ export const followChanges = (refresh) => {
   const main = document.querySelector("main[data-account-url]");
   if (!main || !document.querySelector("[data-live]")) return;
   let source, timer, last = 0;
-  const soon = () => {
+  const kinds = new Set();
+  const soon = (event) => {
+    for (const kind of event.data.split(" ")) kinds.add(kind);
     // the first change shows at once, a crowd of them once a second
     timer ??= setTimeout(() => {
       timer = undefined;
       last = Date.now();
-      refresh();
+      refresh(new Set(kinds)).catch(() => state("Reconnecting…"));
+      kinds.clear();
     }, Math.max(0, last + QUIET_MS - Date.now()));
   };
   const state = (text) => {
-    const sign = document.getElementById("live-state");
-    if (sign) sign.textContent = text;
+    for (const sign of document.querySelectorAll(".live-state")) {
+      sign.textContent = text;
+      sign.classList.toggle("on", text === "Live");
+    }
   };
   const open = () => {
     source = new EventSource(`${main.dataset.accountUrl}/live`);
-    source.addEventListener("hello", () => state("Live"));
+    source.addEventListener("open", () => state("Live"));
     source.addEventListener("changed", soon);
     source.addEventListener("error", () => state("Reconnecting…"));
   };
@@ -27,10 +32,7 @@ export const followChanges = (refresh) => {
   // browsers allow few streams to one host: a tab that nobody sees keeps none
   document.addEventListener("visibilitychange", () => {
     close();
-    if (document.visibilityState === "visible") {
-      open();
-      soon();
-    }
+    if (document.visibilityState === "visible") open();
   });
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => event.persisted && open());
