@@ -15,7 +15,7 @@ from audience_core.redis.control import Account
 from segment_api.asgi import AsgiApp
 from segment_api.console import accounts, api_keys, audiences, connectors, live, segments, sign_in, visitors
 from segment_api.console.headers import SafeHeaders
-from segment_api.console.pages import render, static_file
+from segment_api.console.pages import render, static_file, static_version
 from segment_api.console.services import Services
 from segment_api.console.sessions import Session
 from segment_api.console.visit import BASE, Page, Visit, read_form
@@ -142,7 +142,10 @@ async def _static(request: Request) -> Response:
     kind = _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
     # an address with a version changes with the content; scripts import one another without
     kept = "public, max-age=31536000, immutable" if "v" in request.query_params else "no-cache"
-    return Response(content, headers={"cache-control": kept}, media_type=kind)
+    headers = {"cache-control": kept, "etag": f'"{static_version(name)}"'}
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=kind)
 
 
 def _error(request: Request, status: int, title: str, text: str) -> Response:

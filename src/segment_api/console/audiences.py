@@ -1,8 +1,11 @@
 """Audiences of an account, with live counts."""
 
+import time
+
 from starlette.responses import Response
 
 from audience_core.errors import NotFound
+from segment_api.console.charts import HEIGHT, LEFT, RIGHT, WIDTH, bar_chart, line_chart
 from segment_api.console.visit import Page, Visit
 from segment_api.listing import ListedAudience
 
@@ -55,13 +58,27 @@ async def listed(visit: Visit) -> Response:
 
 
 async def show(visit: Visit) -> Response:
-    """One audience."""
-    audience_id = visit.part("audience")
-    found = await visit.services.listing.read(visit.account_id, populated=False)
-    audience = next((a for a in found if str(a.audience_id) == audience_id), None)
-    if audience is None:
+    """One audience: what mParticle said of it, and how it has changed."""
+    account, services = visit.account_id, visit.services
+    catalog = (await services.accounts.populated(account)).catalog
+    state = next((state for a, state in catalog.items() if str(a) == visit.part("audience")), None)
+    if state is None:
         raise NotFound("there is no such audience")
-    return visit.page("audience.html", audience=audience)
+    found = await services.listing.read(account, populated=False)
+    audience = next(a for a in found if a.audience_id == state["audience_id"])
+    series = await services.activity.audience_series(account, audience.audience_id)
+    now = time.time_ns() // 1_000_000
+    return visit.page(
+        "audience.html",
+        audience=audience,
+        state=state,
+        over_time=line_chart(series.counts, audience.count, now),
+        last_hour=bar_chart(series.minutes, now),
+        box=f"0 0 {WIDTH} {HEIGHT}",
+        right=WIDTH - RIGHT,
+        left=LEFT,
+        bottom=HEIGHT - 6,
+    )
 
 
 ROUTES: list[tuple[str, str, Page]] = [

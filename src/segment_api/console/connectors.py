@@ -3,6 +3,7 @@
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from segment_api.console import activity
 from segment_api.console.check import check_key
 from segment_api.console.visit import Page, Visit
 from segment_api.models import ConnectorRequest
@@ -32,6 +33,11 @@ async def catalogue(visit: Visit) -> Response:
     ]
     names = [name for name, _ in CATALOGUE.values()]
     return visit.page("catalogue.html", q=q, cards=cards, names=names)
+
+
+async def start(visit: Visit) -> Response:
+    """*Integrations* and *Integration Hub* lead to the only tab that there is."""
+    return visit.to("/integrations/pull")
 
 
 async def set_up(visit: Visit) -> Response:
@@ -71,6 +77,8 @@ async def show(visit: Visit) -> Response:
         populated=len(audiences),
         active_keys=[key for key in keys if key["status"] == "active"],
         can_check=bool(services.gateway_url),
+        shown=await activity.shown(services, account),
+        explained=activity.explained,
     )
 
 
@@ -98,6 +106,8 @@ async def delete(visit: Visit) -> Response:
 
 
 ROUTES: list[tuple[str, str, Page]] = [
+    ("GET", "/integrations", start),
+    ("GET", "/integrations/hub", start),
     ("GET", "/integrations/pull", catalogue),
     ("GET", "/integrations/pull/{provider}/new", set_up),
     ("POST", "/integrations/pull/{provider}", create),

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from segment_api.accounts import Populated
-from segment_api.rules import RULE, Group, Rule
 from segment_api.console.rule_edits import EMPTY
+from segment_api.rules import RULE, Group, Rule
 from segment_api.segment_routes import ListedSegment
 
 SHOWN = 60

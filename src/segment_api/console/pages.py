@@ -62,12 +62,17 @@ def static_file(name: str) -> bytes | None:
 
 
 @cache
-def static_url(name: str) -> str:
-    """URL of a static file; it changes with the content, so browsers may keep it."""
+def static_version(name: str) -> str:
+    """A text that changes with a static file's content. Raises LookupError."""
     content = static_file(name)
     if content is None:
         raise LookupError(name)
-    return f"/console/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def static_url(name: str) -> str:
+    """URL of a static file; it changes with the content, so browsers may keep it."""
+    return f"/console/static/{name}?v={static_version(name)}"
 
 
 def _environment() -> Environment:

@@ -1,6 +1,6 @@
 // The segment builder: each edit is made by the server, the page's address holds the draft, and this only
 // sends the edit without a reload, lets it be dragged, and asks for the size after a moment of quiet.
-import { say, swap } from "./console.js";
+import { say, swap } from "./parts.js";
 
 const form = document.getElementById("builder");
 const rule = document.getElementById("rule-region");

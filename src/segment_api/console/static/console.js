@@ -1,22 +1,8 @@
 // What every page gains from a script: copying, times that stay true, searching while typing, live parts.
 import { followChanges } from "./live.js";
+import { refresh, say, tellTimes } from "./parts.js";
 
 document.documentElement.classList.add("scripted");
-
-// Says what happened, to eyes and to screen readers alike.
-let hush;
-export const say = (text, failed = false) => {
-  let region = document.getElementById("said");
-  if (!region) {
-    region = Object.assign(document.createElement("p"), { id: "said" });
-    region.setAttribute("role", "status");
-    document.body.append(region);
-  }
-  region.textContent = text;
-  region.className = failed ? "said failed" : "said";
-  clearTimeout(hush);
-  hush = setTimeout(() => { region.className = "hidden"; }, 6000);
-};
 
 const copy = async (button) => {
   const source = document.getElementById(button.dataset.copy);
@@ -44,52 +30,20 @@ document.addEventListener("click", (event) => {
   if (button) copy(button);
 });
 
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-pause]");
+  if (!button) return;
+  const paused = document.getElementById(button.dataset.pause).toggleAttribute("data-paused");
+  button.textContent = paused ? "Resume" : "Pause";
+  if (!paused) refresh();
+});
+
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
 });
 
-const UNITS = [[86400, "d"], [3600, "h"], [60, "min"]];
-const tellTimes = () => {
-  for (const element of document.querySelectorAll("time.ago")) {
-    const seconds = Math.max(0, Math.floor((Date.now() - Date.parse(element.dateTime)) / 1000));
-    const [size, unit] = UNITS.find(([size]) => seconds >= size) ?? [1, "s"];
-    const text = `${Math.floor(seconds / size)} ${unit} ago`;
-    if (element.textContent !== text) element.textContent = text;
-  }
-};
 tellTimes();
 setInterval(tellTimes, 1000);
-
-// Replaces the live parts of this page by those of the same page as it is now, or at another address of it.
-let asked = 0;
-export const refresh = async (kinds) => {
-  const wanted = (part) => !kinds || part.dataset.live.split(" ").some((kind) => kinds.has(kind));
-  if (![...document.querySelectorAll("[data-live]")].some(wanted)) return;
-  const turn = ++asked;
-  const answer = await fetch(location.href, { headers: { "X-Console-Part": "refresh" } });
-  if (answer.status === 401) return location.reload();
-  if (answer.ok && turn === asked) swap(await answer.text(), wanted);
-};
-
-const mark = (element) => element.id || element.getAttribute("href") || element.getAttribute("aria-label");
-
-export const swap = (html, wanted = () => true) => {
-  if ("dragging" in document.body.dataset) return;
-  const page = new DOMParser().parseFromString(html, "text/html");
-  for (const part of [...document.querySelectorAll("[data-live]")].filter(wanted)) {
-    const fresh = page.getElementById(part.id);
-    if (!fresh || part.hasAttribute("data-paused")) continue;
-    const focused = part.contains(document.activeElement) ? mark(document.activeElement) : null;
-    const open = [...part.querySelectorAll("details[id]")].map((details) => [details.id, details.open]);
-    part.replaceWith(fresh);
-    for (const [id, isOpen] of open) {
-      const details = document.getElementById(id);
-      if (details) details.open = isOpen;
-    }
-    if (focused) [...fresh.querySelectorAll("a, button, summary")].find((e) => mark(e) === focused)?.focus();
-  }
-  tellTimes();
-};
 
 // Forms whose fields become part of the address, without a reload: searches while typing, the others when sent.
 for (const form of document.querySelectorAll("[data-filters], [data-into-address]")) {
