@@ -68,6 +68,11 @@ class CoreSettings(BaseSettings):
     pepper: SecretStr = Field(
         SecretStr(""), description="secret mixed into the HMACs of API keys and identities; changing it voids both"
     )
+    silence_after: Duration = Field(
+        timedelta(hours=24),
+        description="after how long without a message a connector counts as late; mParticle verifies outputs now and "
+        "then, so one that works is not silent for a day",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto = console on a terminal, else JSON"

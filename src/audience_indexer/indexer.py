@@ -19,7 +19,9 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import restore
 from audience_core.redis.connect import Redis
 from audience_core.redis.shard_store import ShardStore
+from audience_core.redis.silence import count_late
 from audience_core.topics import COUNTS, SUBSCRIPTIONS
+from audience_indexer.history import HistoryWriter
 from audience_indexer.listing import ListingWriter, Total
 from audience_indexer.settings import IndexerSettings
 from audience_indexer.totals import Audience, Totals
@@ -65,16 +67,18 @@ class Indexer:
         stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
+        self._silence_ms = int(settings.silence_after.total_seconds() * 1000)
         self._consumer = consumer
         self._client = client
         self._store = store
         self._codec = codec
         self._stopping = stopping
         self._listing = ListingWriter(client)
+        self._history = HistoryWriter(client)
         self._totals = Totals()
         self._dirty: set[Audience] = set()
         self._unread = {(topic, n) for topic in (SUBSCRIPTIONS, COUNTS) for n in range(settings.shards)}
-        self._check_at = self._compare_at = 0.0
+        self._check_at = self._compare_at = self._silence_at = 0.0
         self.ready = False
         self.last_turn = time.monotonic()
 
@@ -129,12 +133,18 @@ class Indexer:
         if now >= self._compare_at:
             self._dirty |= self._compare(whatever_offset=False)
             self._compare_at = now + self._settings.indexer_compare_every.total_seconds()
+        self._history.write_due()
         if self._dirty:
             self._restore_catalog(self._dirty)
-            self._listing.write(self._total(audience) for audience in self._dirty)
+            totals = [self._total(audience) for audience in self._dirty]
+            self._listing.write(totals)
+            self._history.note(totals)
             self._dirty.clear()
             metrics.INDEXER_AUDIENCES.set(sum(self._totals.total(a) > 0 for a in self._totals.subscriptions))
         self.ready = True
+        if now >= self._silence_at:
+            metrics.CONNECTORS_LATE.set(count_late(self._client, self._silence_ms))
+            self._silence_at = now + self._settings.indexer_silence_every.total_seconds()
 
     def _rebuild(self) -> None:
         """Redis is new, was emptied or went back: catalog, counts and listing are written from what is known."""

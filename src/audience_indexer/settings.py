@@ -14,6 +14,9 @@ class IndexerSettings(CoreSettings):
     indexer_check_every: Duration = Field(
         timedelta(seconds=1), description="how often it looks whether Redis went back or lost the listing"
     )
+    indexer_silence_every: Duration = Field(
+        timedelta(seconds=30), description="how often it looks which connectors are silent"
+    )
     indexer_compare_every: Duration = Field(
         timedelta(seconds=30), description="how often the totals are compared with the shards' own counts in Redis"
     )

@@ -16,7 +16,8 @@ from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.control import ControlStore, KeyRecord
-from ingest_gateway import answers, body
+from ingest_gateway import activity, answers, body
+from ingest_gateway.activity import ActivityLog
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Disconnected, Receive, Refused
 from ingest_gateway.caches import CatalogCache, KeyRing
@@ -45,7 +46,7 @@ log = get_logger()
 class Gateway:
     """Answers Firehose messages. Everything it needs is passed in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, passed in by main alone
         self,
         settings: GatewaySettings,
         *,
@@ -55,6 +56,7 @@ class Gateway:
         control: ControlStore,
         publisher: Publisher,
         records: Records,
+        activity_log: ActivityLog,
         missing: Callable[[], list[str]],
     ) -> None:
         self._settings = settings
@@ -64,6 +66,7 @@ class Gateway:
         self._control = control
         self._publisher = publisher
         self._records = records
+        self._activity = activity_log
         self._missing = missing
         self._pepper = settings.required_pepper()
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
@@ -90,6 +93,7 @@ class Gateway:
     async def _firehose(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = "none"
         started = time.perf_counter()
+        self._activity.begin()
         try:
             async with asyncio.timeout(self._settings.request_timeout.total_seconds()):
                 data = await body.read(receive, scope, self._settings.body_limit)
@@ -117,6 +121,7 @@ class Gateway:
         duration = time.perf_counter() - started
         metrics.GATEWAY_REQUESTS.labels(kind, str(answer.status)).inc()
         metrics.GATEWAY_LATENCY.observe(duration)
+        self._activity.note(kind, answer, duration)
         log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
 
     async def _answer(self, kind: str, message: dict[str, Any], scope: Scope) -> Answer:
@@ -179,7 +184,7 @@ class Gateway:
                 catalog=await self._catalogs.of(account, fresh=fresh),
                 pepper=self._pepper if self._settings.identity_erasure else None,
             )
-            reading = read_profiles(message.user_profiles, context, self._records)
+            reading = activity.see_reading(read_profiles(message.user_profiles, context, self._records))
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
                 return reading.records
@@ -219,7 +224,7 @@ class Gateway:
         )
 
     async def _key(self, message: Message) -> KeyRecord | None:
-        return None if message.api_key is None else await self._keys.find(message.api_key)
+        return None if message.api_key is None else activity.see_key(await self._keys.find(message.api_key))
 
     def _is_mparticle(self, scope: Scope) -> bool:
         token = self._settings.firehose_token.get_secret_value()

@@ -1,19 +1,23 @@
 """Wires the gateway and serves it until SIGTERM."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 
 import uvicorn
 import uvloop
 
+from audience_core.errors import RedisUnavailable
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
+from audience_core.redis.activity import ActivityStore
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.registry import make_codec
 from audience_core.settings import load
+from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
 from ingest_gateway.deadlines import protocol
@@ -62,6 +66,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
     producer = RecordProducer(settings, "gateway")
     control, catalog_store = ControlStore(client, pepper), AsyncCatalogStore(client)
     keys, catalogs, kafka = KeyRing(control, pepper), CatalogCache(catalog_store), _KafkaHealth(producer)
+    activity_log = ActivityLog(ActivityStore(client))
     gateway = Gateway(
         settings,
         keys=keys,
@@ -70,6 +75,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
         control=control,
         publisher=Publisher(producer, settings.ack_timeout.total_seconds()),
         records=Records(make_codec(settings), settings.shards),
+        activity_log=activity_log,
         missing=lambda: [] if kafka.reachable else ["Kafka does not answer"],
     )
     server = uvicorn.Server(
@@ -87,6 +93,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
         asyncio.create_task(refresh_forever("keys", keys.refresh, KEYS_EVERY_S)),
         asyncio.create_task(refresh_forever("catalogs", catalogs.refresh, CATALOG_EVERY_S)),
         asyncio.create_task(kafka.watch()),
+        asyncio.create_task(activity_log.flush_forever()),
     ]
     log.info("gateway_listening", port=listener.getsockname()[1])
     try:
@@ -94,6 +101,8 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
     finally:
         for task in tasks:
             task.cancel()
+        with contextlib.suppress(RedisUnavailable):
+            await activity_log.flush()
         left = await asyncio.to_thread(producer.close)
         if left:
             log.warning("records_left_unacknowledged", count=left)

@@ -1,5 +1,6 @@
 """Judges a membership message profile by profile and turns it into records."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,10 @@ class Reading:
     dead_letters: int = 0
     unsubscribed: int = 0
     """changes dropped because the catalog in memory says that the audience is removed"""
+    received: Counter[tuple[int, MembershipAction]] = field(default_factory=Counter)
+    """(audience id, action) → changes"""
+    refused: Counter[str] = field(default_factory=Counter)
+    """reason → profiles, audiences or changes that came to nothing"""
 
 
 def read_profiles(profiles: list[Any], context: Context, records: Records) -> Reading:
@@ -81,6 +86,7 @@ def _read_profile(profile: Profile, mpid: str, context: Context, records: Record
     reading.changes += len(changes)
     for change in changes:
         metrics.GATEWAY_CHANGES.labels(change["action"].lower()).inc()
+        reading.received[change["audience_id"], change["action"]] += 1
 
 
 def _changes(profile: Profile, context: Context, records: Records, reading: Reading) -> Iterator[AudienceChange]:
@@ -99,6 +105,7 @@ def _changes(profile: Profile, context: Context, records: Records, reading: Read
         )
         if epoch is None:
             reading.unsubscribed += 1
+            reading.refused["audience_removed"] += 1
             metrics.GATEWAY_SKIPPED.labels("audience_removed").inc()
             continue
         yield AudienceChange(audience_id=item.audience_id, epoch=epoch, action=_ACTIONS[item.action])
@@ -131,6 +138,7 @@ def _identities(profile: Profile, context: Context) -> list[str]:
 
 def _reject(reading: Reading, context: Context, records: Records, reason: str, detail: str, raw: Any) -> None:
     reading.dead_letters += 1
+    reading.refused[reason] += 1
     letter = records.dead_letter(
         account=context.account,
         reason=reason,

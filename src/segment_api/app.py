@@ -25,6 +25,7 @@ from segment_api.console.services import Services
 from segment_api.console.sessions import SessionStore
 from segment_api.control import control_router
 from segment_api.errors import add_error_handlers
+from segment_api.health import HealthReader
 from segment_api.listing import ListingReader, listing_router
 from segment_api.saved_segments import SegmentStore
 from segment_api.segment_routes import SegmentReader, segments_router
@@ -44,7 +45,8 @@ def create_app(
     store, accounts = ControlStore(client, settings.required_pepper()), AccountCache(client)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
-    app.include_router(control_router(store), dependencies=bearer)
+    health = HealthReader(ActivityReader(client), settings.silence_after)
+    app.include_router(control_router(store, health), dependencies=bearer)
     app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
     eraser = Eraser(sender, make_codec(settings), settings.shards)
     visitors = VisitorReader(client, settings.shards)

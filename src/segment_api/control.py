@@ -4,24 +4,25 @@ from fastapi import APIRouter, Response
 
 from audience_core.redis.control import ControlStore
 from segment_api.errors import ERROR_ANSWERS, ErrorAnswer
+from segment_api.health import HealthReader
 from segment_api.models import (
     Account,
     AccountRequest,
     Accounts,
     ApiKey,
     ApiKeys,
-    Connector,
     ConnectorRequest,
     Connectors,
+    ConnectorWithHealth,
     NewKey,
 )
 
 
-def control_router(store: ControlStore) -> APIRouter:
+def control_router(store: ControlStore, health: HealthReader) -> APIRouter:
     """Routes of the control plane."""
     router = APIRouter(prefix="/v1/accounts", responses=ERROR_ANSWERS)
     _add_accounts(router, store)
-    _add_connectors(router, store)
+    _add_connectors(router, store, health)
     _add_keys(router, store)
     return router
 
@@ -40,19 +41,21 @@ def _add_accounts(router: APIRouter, store: ControlStore) -> None:
         return Account(**await store.account(account))
 
 
-def _add_connectors(router: APIRouter, store: ControlStore) -> None:
+def _add_connectors(router: APIRouter, store: ControlStore, health: HealthReader) -> None:
     @router.post("/{account}/connectors", status_code=201)
-    async def create_connector(account: str, request: ConnectorRequest) -> Connector:
+    async def create_connector(account: str, request: ConnectorRequest) -> ConnectorWithHealth:
         created = await store.create_connector(account, request.provider, request.name, request.partner)
-        return Connector(**created)
+        return ConnectorWithHealth(**created, health=await health.of(account))
 
     @router.get("/{account}/connectors")
     async def list_connectors(account: str) -> Connectors:
-        return Connectors(connectors=[Connector(**found) for found in await store.connectors(account)])
+        stored, now = await store.connectors(account), await health.of(account)
+        return Connectors(connectors=[ConnectorWithHealth(**found, health=now) for found in stored])
 
     @router.get("/{account}/connectors/{connector_id}")
-    async def read_connector(account: str, connector_id: str) -> Connector:
-        return Connector(**await store.connector(account, connector_id))
+    async def read_connector(account: str, connector_id: str) -> ConnectorWithHealth:
+        stored = await store.connector(account, connector_id)
+        return ConnectorWithHealth(**stored, health=await health.of(account))
 
     @router.delete("/{account}/connectors/{connector_id}", status_code=204)
     async def delete_connector(account: str, connector_id: str) -> Response:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from audience_core.domain.partitioning import ACCOUNT_PATTERN
+from segment_api.health import ConnectorHealth
 
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 
@@ -48,10 +49,16 @@ class Connector(BaseModel):
     created_at: str
 
 
+class ConnectorWithHealth(Connector):
+    """A connector, and whether it is heard from."""
+
+    health: ConnectorHealth
+
+
 class Connectors(BaseModel):
     """Connectors of an account, oldest first."""
 
-    connectors: list[Connector]
+    connectors: list[ConnectorWithHealth]
 
 
 class ApiKey(BaseModel):
@@ -61,6 +68,7 @@ class ApiKey(BaseModel):
     status: Literal["active", "revoked"]
     created_at: str
     revoked_at: str | None
+    last_used_at: str | None = Field(description="when a message last came with it; null = never")
 
 
 class ApiKeys(BaseModel):

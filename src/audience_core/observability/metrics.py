@@ -15,6 +15,10 @@ GATEWAY_CHANGES = Counter("audience_gateway_changes_total", "Membership changes 
 GATEWAY_SKIPPED = Counter(
     "audience_gateway_skipped_changes_total", "Changes that change no membership, by reason", ["reason"]
 )
+GATEWAY_ACTIVITY_DROPPED = Counter(
+    "audience_gateway_activity_dropped_total",
+    "Requests that are missing in what the console shows, because Redis did not take the note",
+)
 DEAD_LETTERS = Counter("audience_dead_letters_total", "Records sent to the dead letters, by reason", ["reason"])
 
 # worker
@@ -46,6 +50,9 @@ INDEXER_RECORDS = Counter("audience_indexer_records_total", "Records read, by ki
 INDEXER_WRITES = Counter("audience_indexer_listing_writes_total", "Audiences written to the listing")
 INDEXER_REBUILDS = Counter("audience_indexer_rebuilds_total", "Times that the whole listing was written again")
 INDEXER_AUDIENCES = Gauge("audience_indexer_populated_audiences", "Audiences that are subscribed and populated")
+CONNECTORS_LATE = Gauge(
+    "audience_connector_late", "Connectors that used to speak and are silent for too long, or use a revoked API key"
+)
 
 # segment API
 API_REQUESTS = Counter("audience_api_requests_total", "Requests by route and HTTP status", ["route", "status"])

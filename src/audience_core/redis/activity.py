@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from audience_core.domain.health import Health, health_of
 from audience_core.redis import keys
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 
@@ -17,7 +18,9 @@ KEPT_REQUESTS = 500
 SERIES_S = 86_400
 HISTORY_S = 7 * 86_400
 _MINUTE_MS, _HOUR_MS = 60_000, 3_600_000
-_REJECTED, _KEY = "rejected:", "key:"
+_REJECTED = "rejected:"
+KEY_FIELD = "key:"
+"""Prefix of the fields that say when an API key was last used."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,31 @@ class AccountActivity:
     last_unknown_key: int | None
     """of any sender: a key that belongs to no account"""
 
+    def health(self, silence_ms: int, now: int) -> Health:
+        """Judge the account's silence; times in ms."""
+        return health_of(
+            last_message=self.last_message,
+            last_refused=self.last_refused,
+            last_unknown_key=self.last_unknown_key,
+            silence_ms=silence_ms,
+            now=now,
+        )
+
+
+def parse_activity(stored: dict[str, str], unknown_key: str | None = None) -> AccountActivity:
+    """Read an account's hash; `unknown_key`: when a key was last used that belongs to no account."""
+    values = {name: int(value) for name, value in stored.items()}
+    return AccountActivity(
+        since=values.get("since"),
+        last_message=values.get("last_message"),
+        last_verification=values.get("last_verification"),
+        last_change=values.get("last_change"),
+        last_refused=values.get("last_refused"),
+        rejected=_of_prefix(values, _REJECTED),
+        key_last_used=_of_prefix(values, KEY_FIELD),
+        last_unknown_key=int(unknown_key) if unknown_key else None,
+    )
+
 
 @dataclass(frozen=True)
 class Minute:
@@ -144,17 +172,7 @@ class ActivityReader:
             pipe.hgetall(keys.activity(account))
             pipe.hget(keys.activity(""), "last_refused")
             stored, unknown_key = await pipe.execute()
-        values = {name: int(value) for name, value in stored.items()}
-        return AccountActivity(
-            since=values.get("since"),
-            last_message=values.get("last_message"),
-            last_verification=values.get("last_verification"),
-            last_change=values.get("last_change"),
-            last_refused=values.get("last_refused"),
-            rejected=_of_prefix(values, _REJECTED),
-            key_last_used=_of_prefix(values, _KEY),
-            last_unknown_key=int(unknown_key) if unknown_key else None,
-        )
+        return parse_activity(stored, unknown_key)
 
     async def requests(self, account: str | None, after_id: str = "", count: int = 100) -> list[ListedRequest]:
         """Requests in the order of arrival: the latest `count`, or those after the one with the id `after_id`.

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, cast
 from audience_core.domain.members import iso_time
 from audience_core.errors import AlreadyExists, NotFound
 from audience_core.redis import keys
+from audience_core.redis.activity import KEY_FIELD
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 
 KeyStatus = Literal["active", "revoked"]
@@ -33,6 +34,12 @@ class ApiKey(TypedDict):
     status: KeyStatus
     created_at: str
     revoked_at: str | None
+
+
+class ListedKey(ApiKey):
+    """A key with what the gateway noted of it."""
+
+    last_used_at: str | None
 
 
 class KeyRecord(TypedDict):
@@ -128,13 +135,20 @@ class ControlStore:
             await self._publish_key(digest, KeyRecord(account=account, id=key_id, status="active"))
         return NewKey(id=key_id, secret=secret)
 
-    async def api_keys(self, account: str) -> list[ApiKey]:
-        """Keys of an account without their secrets, oldest first."""
+    async def api_keys(self, account: str) -> list[ListedKey]:
+        """Keys of an account without their secrets, oldest first. Their last use is half a second late at most."""
         await self.account(account)
         async with async_redis_faults("listing API keys"):
             stored = await self._sorted(keys.account_keys(account), "created_at")
+            used = await self._client.hgetall(keys.activity(account))
         return [
-            ApiKey(id=k["id"], status=k["status"], created_at=k["created_at"], revoked_at=k["revoked_at"])
+            ListedKey(
+                id=k["id"],
+                status=k["status"],
+                created_at=k["created_at"],
+                revoked_at=k["revoked_at"],
+                last_used_at=iso_time(int(used[KEY_FIELD + k["id"]])) if KEY_FIELD + k["id"] in used else None,
+            )
             for k in stored
         ]
 

@@ -1,0 +1,149 @@
+"""Notes each request for the people who look for a fault (audience_core/redis/activity.py), beside the answers.
+
+A request costs some counting in memory; one task writes a batch a few times a second. Nothing waits for it, and a batch
+that Redis does not take is dropped and counted.
+"""
+
+import asyncio
+import json
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from audience_core.errors import RedisUnavailable
+from audience_core.observability import metrics
+from audience_core.observability.logging import get_logger
+from audience_core.redis.activity import ActivityStore, Heard, RequestNote
+from audience_core.redis.control import KeyRecord
+from ingest_gateway.answers import Answer
+from ingest_gateway.membership import Reading
+
+FLUSH_EVERY_S = 0.25
+MAX_LISTED = 20
+"""Requests of an account that one batch lists, accepted and refused ones each; all of them are counted."""
+MAX_SERIES = 20_000
+"""Different (audience, direction, minute) of an account in one batch; more than an account has audiences."""
+
+log = get_logger()
+
+
+@dataclass
+class _Seen:
+    """What the request at hand has shown of itself so far."""
+
+    key: KeyRecord | None = None
+    unknown_key: bool = False
+    reading: Reading | None = None
+
+
+_seen: ContextVar[_Seen] = ContextVar("seen")
+
+
+def see_key(key: KeyRecord | None) -> KeyRecord | None:
+    """Remember whose request this is: its API key was looked up."""
+    seen = _seen.get()
+    seen.key, seen.unknown_key = key, key is None
+    return key
+
+
+def see_reading(reading: Reading) -> Reading:
+    """Remember what the request's profiles came to."""
+    _seen.get().reading = reading
+    return reading
+
+
+class ActivityLog:
+    """Gathers what was heard, account by account."""
+
+    def __init__(self, store: ActivityStore) -> None:
+        self._store = store
+        self._heard: dict[str | None, Heard] = {}
+        self._noted = 0
+
+    def begin(self) -> None:
+        """A request begins, in this task."""
+        _seen.set(_Seen())
+
+    def note(self, kind: str, answer: Answer, seconds: float) -> None:
+        """The request was answered. Never raises, never waits."""
+        seen, now = _seen.get(), time.time_ns() // 1_000_000
+        account = seen.key["account"] if seen.key else None
+        heard = self._heard.get(account)
+        if heard is None:
+            heard = self._heard[account] = Heard()
+        self._noted += 1
+        reason = _reason(answer, seen)
+        accepted = answer.status == 200 and not _is_revoked(seen)  # noqa: PLR2004 - the only success
+        changes = seen.reading.changes if seen.reading and accepted else 0
+        _note_times(heard, kind, seen, now, accepted=accepted)
+        if reason is not None:
+            heard.rejected[reason] += 1
+        if changes:
+            _note_changes(heard, seen, now // 60_000)
+        if sum((listed.reason is None) == (reason is None) for listed in heard.requests) < MAX_LISTED:
+            key_id = seen.key["id"] if seen.key else None
+            latency_ms = round(seconds * 1000, 2)
+            heard.requests.append(RequestNote(now, kind, answer.status, changes, latency_ms, reason, key_id))
+
+    async def flush(self) -> None:
+        """Write what was heard since the last time, or drop it."""
+        heard, noted = self._heard, self._noted
+        self._heard, self._noted = {}, 0
+        if not heard:
+            return
+        try:
+            await self._store.write(heard)
+        except BaseException:
+            metrics.GATEWAY_ACTIVITY_DROPPED.inc(noted)
+            raise
+
+    async def flush_forever(self) -> None:
+        """Flush again and again."""
+        away = False
+        while True:
+            await asyncio.sleep(FLUSH_EVERY_S)
+            try:
+                await self.flush()
+                away = False
+            except RedisUnavailable as error:
+                if not away:
+                    log.warning("activity_dropped", error=str(error))
+                away = True
+            except Exception:  # one odd batch must not end the notes of all that come after it
+                log.exception("activity_failed")
+
+
+def _is_revoked(seen: _Seen) -> bool:
+    return seen.key is not None and seen.key["status"] == "revoked"
+
+
+def _reason(answer: Answer, seen: _Seen) -> str | None:
+    """Code of why the request, or something in it, was refused."""
+    if _is_revoked(seen):
+        return "revoked_api_key"
+    if answer.status != 200:  # noqa: PLR2004 - the only success
+        return str(json.loads(answer.body)["error"])
+    return next(iter(seen.reading.refused), None) if seen.reading else None
+
+
+def _note_times(heard: Heard, kind: str, seen: _Seen, now: int, *, accepted: bool) -> None:
+    if seen.unknown_key or _is_revoked(seen):
+        heard.times["last_refused"] = now
+    if seen.key is None:
+        return
+    heard.times[f"key:{seen.key['id']}"] = now
+    if not accepted:
+        return
+    heard.times["last_message"] = now
+    if seen.reading is None:
+        if kind == "audience_membership_change_request":
+            heard.times["last_verification"] = now
+    elif seen.reading.changes:
+        heard.times["last_change"] = now
+
+
+def _note_changes(heard: Heard, seen: _Seen, minute: int) -> None:
+    for (audience_id, action), count in seen.reading.received.items() if seen.reading else ():
+        moment = (audience_id, "e" if action == "ENTER" else "x", minute)
+        if moment in heard.changes or len(heard.changes) < MAX_SERIES:
+            heard.changes[moment] += count
