@@ -45,7 +45,8 @@ def create_app(
     store, accounts = ControlStore(client, settings.required_pepper()), AccountCache(client)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
-    health = HealthReader(ActivityReader(client), settings.silence_after)
+    activity = ActivityReader(client)
+    health = HealthReader(activity, settings.silence_after)
     app.include_router(control_router(store, health), dependencies=bearer)
     app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
     eraser = Eraser(sender, make_codec(settings), settings.shards)
@@ -71,7 +72,8 @@ def create_app(
         matcher=matcher,
         sizes=sizes,
         accounts=accounts,
-        activity=ActivityReader(client),
+        activity=activity,
+        health=health,
         changes=Changes(client),
         gateway_url=settings.gateway_url,
     )

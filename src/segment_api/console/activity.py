@@ -1,15 +1,11 @@
 """What an account's activity says to people: whether messages arrive, and why some were refused."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
-from audience_core.domain.health import Health, health_of
 from audience_core.redis.activity import AccountActivity, ListedRequest
 from segment_api.console.services import Services
-
-SILENCE_MS = 24 * 3_600_000
-"""Audiences change at all hours; a day without any message is worth a look."""
+from segment_api.health import ConnectorHealth
 
 SHOWN_REQUESTS = 50
 
@@ -23,7 +19,7 @@ TYPES = {
 
 REASONS = {
     "unknown_api_key": "the API key is missing or belongs to no account",
-    "api_key_revoked": "the API key is revoked",
+    "audience_removed": "the audience is no longer connected",
     "revoked_api_key": "the API key is revoked",
     "unreadable": "not a message that can be read",
     "profile_malformed": "a profile breaks the protocol",
@@ -38,7 +34,7 @@ REASONS = {
 class Shown:
     """An account's activity as the pages draw it."""
 
-    health: Health
+    health: ConnectorHealth
     activity: AccountActivity
     requests: list[dict[str, Any]]
 
@@ -47,13 +43,7 @@ async def shown(services: Services, account: str) -> Shown:
     """Read the state of an account's messages, and the latest of them, the newest first."""
     activity = await services.activity.summary(account)
     requests = await services.activity.requests(account, count=SHOWN_REQUESTS)
-    health = health_of(
-        last_message=activity.last_message,
-        last_refused=activity.last_refused,
-        last_unknown_key=activity.last_unknown_key,
-        silence_ms=SILENCE_MS,
-        now=time.time_ns() // 1_000_000,
-    )
+    health = await services.health.of(account)
     return Shown(health, activity, [_row(request) for request in reversed(requests)])
 
 

@@ -15,8 +15,7 @@ async def show(visit: Visit) -> Response:
     keys.sort(key=lambda key: key["created_at"], reverse=True)
     shown = visit.query.get("shown", "")
     secret = await visit.services.sessions.take_over(visit.session, shown) if shown else None
-    used = (await visit.services.activity.summary(visit.account_id)).key_last_used
-    return visit.page("api_keys.html", keys=keys, used=used, shown=shown, secret=secret)
+    return visit.page("api_keys.html", keys=keys, shown=shown, secret=secret)
 
 
 async def generate(visit: Visit) -> Response:

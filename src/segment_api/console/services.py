@@ -7,6 +7,7 @@ from audience_core.redis.control import ControlStore
 from segment_api.accounts import AccountCache
 from segment_api.console.changes import Changes
 from segment_api.console.sessions import SessionStore
+from segment_api.health import HealthReader
 from segment_api.listing import ListingReader
 from segment_api.saved_segments import SegmentStore
 from segment_api.segment_routes import SegmentReader
@@ -30,6 +31,7 @@ class Services:
     sizes: SizeEstimator
     accounts: AccountCache
     activity: ActivityReader
+    health: HealthReader
     changes: Changes
     gateway_url: str
     """Base URL of the gateway as this process reaches it; empty when it is not set."""
