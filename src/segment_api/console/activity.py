@@ -11,7 +11,7 @@ SHOWN_REQUESTS = 50
 
 TYPES = {
     "module_registration_request": "Registration",
-    "audience_subscription_request": "Audience connected or changed",
+    "audience_subscription_request": "Audience connected",
     "audience_membership_change_request": "Enters and exits",
     "dsr_processing_request": "Erasure",
     "event_processing_request": "Event (ignored)",
