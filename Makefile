@@ -27,7 +27,7 @@ test: .venv/.installed ## run all tests on embedded servers
 	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline $(PYTEST_OPTIONS)
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool $(PYTEST_OPTIONS)
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 
@@ -45,9 +45,12 @@ format: .venv/.installed ## format the code
 	@$(BIN)/ruff format src tests
 	@$(BIN)/ruff check --fix src tests
 
-lock: ## write requirements.lock anew
-	@$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra check --universal --python-version 3.11 \
-		--generate-hashes --no-header --output-file requirements.lock
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+lock: ## write the three lock files anew: for work, for the image, for building the image
+	@$(LOCK) pyproject.toml --extra embedded --extra test --extra check --output-file requirements.lock
+	@$(LOCK) pyproject.toml --constraints requirements.lock --output-file deploy/image/requirements.lock
+	@$(LOCK) deploy/image/build.in --constraints requirements.lock --output-file deploy/image/build.lock
 
 clean: ## remove what was installed and cached
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

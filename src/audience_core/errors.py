@@ -5,6 +5,7 @@ AudienceError
 │   ├── KafkaUnavailable
 │   │   └── ProducerQueueFull
 │   ├── RedisUnavailable
+│   ├── SpoolUnavailable      neither Kafka nor the disk has room for a record now
 │   └── TopicMissing          nobody created it yet, or the broker has not heard of it yet
 └── PermanentError            trying again changes nothing
     ├── SettingsError
@@ -39,6 +40,10 @@ class ProducerQueueFull(KafkaUnavailable):
 
 class RedisUnavailable(RetryableError):
     """Redis did not answer in time, refused the connection, or is not writable now."""
+
+
+class SpoolUnavailable(RetryableError):
+    """The spool or its disk is full or fails."""
 
 
 class TopicMissing(RetryableError):

@@ -1,11 +1,13 @@
-"""Settings that more than one service reads. Environment, prefix `AUDIENCE_`; frozen, read once at start."""
+"""Settings that more than one service reads: environment, prefix `AUDIENCE_`, or files; frozen, read once at start."""
 
+import os
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from audience_core.errors import SettingsError
@@ -34,6 +36,11 @@ class CoreSettings(BaseSettings):
         env_prefix="AUDIENCE_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
+    secrets_dir: Path | None = Field(
+        None,
+        description="folder of files that are named like settings (AUDIENCE_PEPPER, …) and hold their values, as "
+        "Kubernetes and Docker mount secrets; the environment has precedence",
+    )
     kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated")
     kafka_options: dict[str, Any] = Field(
         default_factory=dict,
@@ -79,6 +86,19 @@ class CoreSettings(BaseSettings):
     )
     host: str = Field("0.0.0.0", description="address that the HTTP ports bind to")  # noqa: S104 - a container's port
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments first, then the environment, then the files of AUDIENCE_SECRETS_DIR."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, secrets_dir=_secrets_dir())
+
     @property
     def window_ms(self) -> int:
         return int(self.ordering_window.total_seconds() * 1000)
@@ -93,6 +113,25 @@ class CoreSettings(BaseSettings):
         if len(pepper) < 16:  # noqa: PLR2004 - 16 characters is the least that resists guessing
             raise SettingsError("AUDIENCE_PEPPER is not set or shorter than 16 characters; set a long random secret")
         return pepper.encode()
+
+
+def _secrets_dir() -> Path | None:
+    named = os.environ.get("AUDIENCE_SECRETS_DIR")
+    if not named:
+        return None
+    folder = Path(named)
+    if not folder.is_dir():
+        raise SettingsError(f"AUDIENCE_SECRETS_DIR names {folder}, which is no folder; mount the secrets there")
+    return folder
+
+
+def source_of(variable: str) -> Literal["environment", "file", "default"]:
+    """Where a setting's value comes from. Raises SettingsError when AUDIENCE_SECRETS_DIR is no folder."""
+    if os.environ.get(variable):
+        return "environment"
+    folder = _secrets_dir()
+    names = {file.name.upper() for file in folder.iterdir()} if folder else set()
+    return "file" if variable in names else "default"
 
 
 def load(kind: type[S]) -> S:

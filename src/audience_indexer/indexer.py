@@ -18,7 +18,7 @@ from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import restore
 from audience_core.redis.connect import Redis
-from audience_core.redis.shard_store import ShardStore
+from audience_core.redis.shard_store import Counts, ShardStore
 from audience_core.redis.silence import count_late
 from audience_core.topics import COUNTS, SUBSCRIPTIONS
 from audience_indexer.history import HistoryWriter
@@ -29,6 +29,8 @@ from audience_indexer.totals import Audience, Totals
 log = get_logger()
 _FETCH_S = 0.05
 _FETCH = 2000
+_SETTLE_S = 2.0
+"""Every count that a worker published before a snapshot of its shard has arrived after this long, or got lost."""
 
 
 def make_consumer(settings: IndexerSettings) -> Consumer:
@@ -79,6 +81,8 @@ class Indexer:
         self._dirty: set[Audience] = set()
         self._unread = {(topic, n) for topic in (SUBSCRIPTIONS, COUNTS) for n in range(settings.shards)}
         self._check_at = self._compare_at = self._silence_at = 0.0
+        self._snapshots: dict[int, tuple[Counts, int]] = {}
+        self._oldest_unwritten = 0  # ms; 0 when all is written
         self.ready = False
         self.last_turn = time.monotonic()
 
@@ -99,6 +103,7 @@ class Indexer:
         for message in fetch(self._consumer, _FETCH, _FETCH_S):
             error = message.error()
             if error is None:
+                self._oldest_unwritten = self._oldest_unwritten or message.timestamp()[1]
                 value = message.value()
                 self._take(value if isinstance(value, bytes) else None)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
@@ -130,9 +135,9 @@ class Indexer:
             if self._listing.went_back():
                 self._rebuild()
             self._check_at = now + self._settings.indexer_check_every.total_seconds()
+            self._measure()
         if now >= self._compare_at:
-            self._dirty |= self._compare(whatever_offset=False)
-            self._compare_at = now + self._settings.indexer_compare_every.total_seconds()
+            self._compare_at = now + self._compare()
         self._history.write_due()
         if self._dirty:
             self._restore_catalog(self._dirty)
@@ -140,15 +145,27 @@ class Indexer:
             self._listing.write(totals)
             self._history.note(totals)
             self._dirty.clear()
-            metrics.INDEXER_AUDIENCES.set(sum(self._totals.total(a) > 0 for a in self._totals.subscriptions))
+            self._written()
+        self._oldest_unwritten = 0
         self.ready = True
         if now >= self._silence_at:
             metrics.CONNECTORS_LATE.set(count_late(self._client, self._silence_ms))
             self._silence_at = now + self._settings.indexer_silence_every.total_seconds()
 
+    def _written(self) -> None:
+        if self.ready and self._oldest_unwritten:  # what is read at the start was written long ago
+            metrics.INDEXER_FRESHNESS.observe(max(0.0, time.time() - self._oldest_unwritten / 1000))
+
+    def _measure(self) -> None:
+        totals = [self._totals.total(audience) for audience in self._totals.subscriptions]
+        metrics.INDEXER_AUDIENCES.set(sum(total > 0 for total in totals))
+        metrics.INDEXER_MEMBERSHIPS.set(sum(totals))
+
     def _rebuild(self) -> None:
         """Redis is new, was emptied or went back: catalog, counts and listing are written from what is known."""
-        self._compare(whatever_offset=True)
+        for shard, snapshot in self._read_snapshots().items():
+            self._totals.replace_shard(shard, *snapshot, whatever_offset=True)
+        self._snapshots = {}
         self._restore_catalog(self._totals.subscriptions)
         self._listing.rewrite([self._total(audience) for audience in self._known()])
         self._dirty.clear()
@@ -160,12 +177,22 @@ class Indexer:
             if state is not None:
                 restore(self._client, state)
 
-    def _compare(self, *, whatever_offset: bool) -> set[Audience]:
+    def _compare(self) -> float:
+        """Take the shards' own counts, and at the next call compare: counts under way then are no drift. Returns the
+        seconds until the next call."""
+        if not self._snapshots:
+            self._snapshots = self._read_snapshots()
+            return _SETTLE_S
         changed: set[Audience] = set()
-        for shard in range(self._settings.shards):
-            counts, offset = self._store.snapshot(shard)
-            changed |= self._totals.replace_shard(shard, counts, offset, whatever_offset=whatever_offset)
-        return changed
+        for shard, snapshot in self._snapshots.items():
+            changed |= self._totals.replace_shard(shard, *snapshot, whatever_offset=False)
+        self._snapshots = {}
+        self._dirty |= changed
+        metrics.INDEXER_DRIFTED.set(len(changed))
+        return self._settings.indexer_compare_every.total_seconds()
+
+    def _read_snapshots(self) -> dict[int, tuple[Counts, int]]:
+        return {shard: self._store.snapshot(shard) for shard in range(self._settings.shards)}
 
     def _known(self) -> set[Audience]:
         return set(self._totals.subscriptions) | set(self._totals.counts)

@@ -1,5 +1,6 @@
 """Wires the indexer and runs it until SIGTERM."""
 
+import threading
 import time
 
 from audience_core.errors import AudienceError, RetryableError
@@ -13,6 +14,7 @@ from audience_core.registry import make_codec
 from audience_core.settings import load
 from audience_indexer.indexer import Indexer, make_consumer
 from audience_indexer.settings import IndexerSettings
+from audience_indexer.watch import Watch, make_watch_consumer
 
 log = get_logger()
 DRAIN_S = 10.0
@@ -43,12 +45,12 @@ def _run(settings: IndexerSettings, stop: Stop) -> None:
             log.warning("waiting", error=str(error))
             stop.wait(1.0)
     client = connect(settings)
-    consumer = make_consumer(settings)
+    consumer, store = make_consumer(settings), ShardStore(client, settings)
     indexer = Indexer(
         settings,
         consumer=consumer,
         client=client,
-        store=ShardStore(client, settings),
+        store=store,
         codec=make_codec(settings),
         stopping=stop,
     )
@@ -58,11 +60,15 @@ def _run(settings: IndexerSettings, stop: Stop) -> None:
         live=lambda: [] if time.monotonic() - indexer.last_turn < STUCK_AFTER_S else ["the loop makes no progress"],
         ready=lambda: [] if indexer.ready else ["the topics are not read to their end yet"],
     )
+    watch = Watch(settings, consumer=make_watch_consumer(settings), client=client, store=store)
+    watching = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
     probes.start()
+    watching.start()
     log.info("indexer_started", port=probes.port)
     try:
         indexer.run()
     finally:
+        watching.join(DRAIN_S)
         consumer.close()
         client.close()
         probes.close()

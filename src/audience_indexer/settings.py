@@ -20,3 +20,6 @@ class IndexerSettings(CoreSettings):
     indexer_compare_every: Duration = Field(
         timedelta(seconds=30), description="how often the totals are compared with the shards' own counts in Redis"
     )
+    indexer_measure_every: Duration = Field(
+        timedelta(seconds=5), description="how often the lag of every shard and the memory of Redis are measured"
+    )

@@ -1,7 +1,6 @@
 """`audience-stream config`: every setting, its value and where it came from."""
 
 import json
-import os
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +8,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
-from audience_core.settings import CoreSettings, load
+from audience_core.settings import CoreSettings, load, source_of
 
 _HIDDEN = {"kafka_options"}  # may hold a password
 
@@ -33,7 +32,7 @@ def rows() -> list[dict[str, Any]]:
                 {
                     "setting": variable,
                     "value": value,
-                    "source": "environment" if os.environ.get(variable) else "default",
+                    "source": source_of(variable),
                     "description": field.description,
                 },
             )

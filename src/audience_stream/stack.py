@@ -129,6 +129,7 @@ def _ready(layout: Layout, demo: dict[str, str]) -> dict[str, Any]:
         "admin_token": layout.environment["AUDIENCE_ADMIN_TOKEN"],
         "kafka_bootstrap": layout.environment["AUDIENCE_KAFKA_BOOTSTRAP_SERVERS"],
         "redis_url": layout.environment["AUDIENCE_REDIS_URL"],
+        "metrics_urls": {service: f"{layout.url(service)}/metrics" for service in sorted(layout.ports)},
         "environment": environment,
     }
 

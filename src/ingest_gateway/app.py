@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from audience_core.errors import RetryableError
+from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnavailable, RetryableError
 from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
-from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.control import ControlStore, KeyRecord
 from ingest_gateway import activity, answers, body
 from ingest_gateway.activity import ActivityLog
@@ -30,17 +29,23 @@ from ingest_gateway.firehose import (
     SubscriptionMessage,
     explain,
 )
-from ingest_gateway.membership import Context, read_profiles
+from ingest_gateway.membership import Context, Reading, read_profiles
 from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.registration import EPOCH_SETTING, registration
 from ingest_gateway.settings import GatewaySettings
+from ingest_gateway.subscriptions import Subscriptions
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 M = TypeVar("M", bound=Message)
 
 log = get_logger()
+_REASONS: dict[type[RetryableError], str] = {
+    KafkaUnavailable: "kafka",
+    ProducerQueueFull: "producer_queue_full",
+    RedisUnavailable: "redis",
+}
 
 
 class Gateway:
@@ -52,22 +57,22 @@ class Gateway:
         *,
         keys: KeyRing,
         catalogs: CatalogCache,
-        catalog_store: AsyncCatalogStore,
+        subscriptions: Subscriptions,
         control: ControlStore,
         publisher: Publisher,
         records: Records,
         activity_log: ActivityLog,
-        missing: Callable[[], list[str]],
+        ready: Callable[[], ProbeAnswer],
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._catalogs = catalogs
-        self._catalog_store = catalog_store
+        self._subscriptions = subscriptions
         self._control = control
         self._publisher = publisher
         self._records = records
+        self._ready = ready
         self._activity = activity_log
-        self._missing = missing
         self._pepper = settings.required_pepper()
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
             "module_registration_request": self._register,
@@ -86,7 +91,7 @@ class Gateway:
         elif path == "/metrics":
             await _send_probe(send, metrics_answer())
         elif path in {"/livez", "/readyz"}:
-            await _send_probe(send, probe_answer(self._missing() if path == "/readyz" else []))
+            await _send_probe(send, self._ready() if path == "/readyz" else probe_answer([]))
         else:
             await _send(send, answers.NOT_FOUND)
 
@@ -108,6 +113,7 @@ class Gateway:
         except Refused as refused:
             answer = refused.answer
         except RetryableError as error:
+            metrics.GATEWAY_UNAVAILABLE.labels(_REASONS.get(type(error), "other")).inc()
             answer = answers.unavailable(str(error))
         except Exception as error:
             log.error(
@@ -116,6 +122,7 @@ class Gateway:
                 error=type(error).__name__,
                 exc_info=self._settings.log_level == "debug",
             )
+            metrics.GATEWAY_UNAVAILABLE.labels("internal").inc()
             answer = answers.INTERNAL
         await _send(send, answer)
         duration = time.perf_counter() - started
@@ -145,18 +152,7 @@ class Gateway:
         now, occurred_at = _times(message)
         if occurred_at > now + 86_400_000:
             raise Refused(answers.unreadable("timestamp_ms is over a day ahead of the gateway's clock"))
-        settings = {k: v for k, v in message.audience_subscription_settings.items() if k != EPOCH_SETTING}
-        state = await self._catalog_store.subscribe(
-            account=key["account"],
-            audience_id=message.audience_id,
-            action=message.action,
-            name=message.audience_name or "",
-            description=message.audience_description or "",
-            settings=settings,
-            occurred_at=occurred_at,
-        )
-        await self._publisher.publish([self._records.subscription(state)])
-        await self._catalogs.of(key["account"], fresh=True)
+        state = await self._subscriptions.apply(message, key["account"], occurred_at, self._publisher)
         return answers.subscribed(message.id, {EPOCH_SETTING: str(state["epoch"])})
 
     async def _change(self, raw: dict[str, Any]) -> Answer:
@@ -169,10 +165,12 @@ class Gateway:
         if key["status"] == "revoked":
             return answers.membership_changed(message.id, suspend=True)
         if message.user_profiles:
-            await self._publisher.publish(await self._records_of(message, key["account"]))
+            reading = await self._reading_of(message, key["account"])
+            await self._publisher.publish(reading.records)
+            _count(len(message.user_profiles), reading)
         return answers.membership_changed(message.id)
 
-    async def _records_of(self, message: MembershipMessage, account: str) -> list[Outgoing]:
+    async def _reading_of(self, message: MembershipMessage, account: str) -> Reading:
         now, occurred_at = _times(message)
         fresh = False
         while True:
@@ -187,7 +185,7 @@ class Gateway:
             reading = activity.see_reading(read_profiles(message.user_profiles, context, self._records))
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
-                return reading.records
+                return reading
             fresh = True
 
     async def _erase(self, raw: dict[str, Any], *, trusted: bool) -> Answer:
@@ -244,6 +242,13 @@ def _read(model: type[M], raw: dict[str, Any]) -> M:
         return model.model_validate(raw)
     except ValidationError as error:
         raise Refused(answers.unreadable(explain(error))) from None
+
+
+def _count(profiles: int, reading: Reading) -> None:
+    metrics.GATEWAY_PROFILES.inc(profiles)
+    enters = sum(count for (_, action), count in reading.received.items() if action == "ENTER")
+    metrics.GATEWAY_CHANGES.labels("enter").inc(enters)
+    metrics.GATEWAY_CHANGES.labels("exit").inc(reading.changes - enters)
 
 
 def _now() -> int:

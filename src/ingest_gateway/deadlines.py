@@ -5,6 +5,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from audience_core.observability import metrics
+
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json\r\nContent-Length: 24\r\n"
     b"Connection: close\r\n\r\n" + b'{"error": "unavailable"}'
@@ -21,6 +23,7 @@ def protocol(header_timeout: float, max_connections: int) -> type[HttpToolsProto
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if len(self.connections) > max_connections:
+                metrics.GATEWAY_UNAVAILABLE.labels("connections").inc()
                 transport.write(_FULL)
                 transport.close()
                 return

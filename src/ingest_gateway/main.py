@@ -22,8 +22,9 @@ from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
 from ingest_gateway.deadlines import protocol
 from ingest_gateway.outgoing import Records
-from ingest_gateway.publisher import Publisher
+from ingest_gateway.outlet import open_outlet
 from ingest_gateway.settings import GatewaySettings
+from ingest_gateway.subscriptions import Subscriptions
 
 log = get_logger()
 KAFKA_EVERY_S = 2.0
@@ -65,18 +66,22 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
     client = connect_async(settings)
     producer = RecordProducer(settings, "gateway")
     control, catalog_store = ControlStore(client, pepper), AsyncCatalogStore(client)
-    keys, catalogs, kafka = KeyRing(control, pepper), CatalogCache(catalog_store), _KafkaHealth(producer)
+    keys, catalogs, health = KeyRing(control, pepper), CatalogCache(catalog_store), _KafkaHealth(producer)
+    codec = make_codec(settings)
+    records = Records(codec, settings.shards)
+    subscriptions = Subscriptions(catalog_store, catalogs, records, codec)
+    outlet = open_outlet(settings, producer, subscriptions.renew)
     activity_log = ActivityLog(ActivityStore(client))
     gateway = Gateway(
         settings,
         keys=keys,
         catalogs=catalogs,
-        catalog_store=catalog_store,
+        subscriptions=subscriptions,
         control=control,
-        publisher=Publisher(producer, settings.ack_timeout.total_seconds()),
-        records=Records(make_codec(settings), settings.shards),
+        publisher=outlet.publisher,
+        records=records,
         activity_log=activity_log,
-        missing=lambda: [] if kafka.reachable else ["Kafka does not answer"],
+        ready=lambda: outlet.ready(kafka_reachable=health.reachable),
     )
     server = uvicorn.Server(
         uvicorn.Config(
@@ -92,8 +97,9 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
     tasks = [
         asyncio.create_task(refresh_forever("keys", keys.refresh, KEYS_EVERY_S)),
         asyncio.create_task(refresh_forever("catalogs", catalogs.refresh, CATALOG_EVERY_S)),
-        asyncio.create_task(kafka.watch()),
+        asyncio.create_task(health.watch()),
         asyncio.create_task(activity_log.flush_forever()),
+        *outlet.start(),
     ]
     log.info("gateway_listening", port=listener.getsockname()[1])
     try:
@@ -106,4 +112,5 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
         left = await asyncio.to_thread(producer.close)
         if left:
             log.warning("records_left_unacknowledged", count=left)
+        await outlet.close()
         await client.aclose()

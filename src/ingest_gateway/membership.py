@@ -85,7 +85,6 @@ def _read_profile(profile: Profile, mpid: str, context: Context, records: Record
     reading.records.append(records.change(record))
     reading.changes += len(changes)
     for change in changes:
-        metrics.GATEWAY_CHANGES.labels(change["action"].lower()).inc()
         reading.received[change["audience_id"], change["action"]] += 1
 
 

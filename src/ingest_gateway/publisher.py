@@ -1,18 +1,29 @@
 """Publishes a request's records and waits, within a bound, for all in-sync replicas."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 from confluent_kafka import KafkaError
 
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing, RecordProducer
+from audience_core.observability import metrics
 
 _Outcome = tuple["asyncio.Future[None]", KafkaError | None]
 
 
-class Publisher:
+class Publisher(Protocol):
+    """Makes records durable."""
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Return when every record is durable. Raises RetryableError when none can vouch for it in time."""
+        ...
+
+
+class KafkaPublisher:
     """Bridges the producer's thread and the event loop: many acknowledgements wake the loop once."""
 
     def __init__(self, producer: RecordProducer, ack_timeout: float) -> None:
@@ -25,13 +36,20 @@ class Publisher:
         """Return when every record is durable. Raises KafkaUnavailable after the bound, ProducerQueueFull at once."""
         if not records:
             return
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._producer.send(records, lambda error: self._settle(done, error))
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(self._ack_timeout):
-                await done
+                await self.deliver(records)
         except TimeoutError:
             raise KafkaUnavailable("Kafka did not acknowledge in time") from None
+        finally:
+            metrics.GATEWAY_ACK.observe(time.perf_counter() - started)
+
+    async def deliver(self, records: Sequence[Outgoing]) -> None:
+        """As publish, but wait until librdkafka has delivered every record or given one up (`message.timeout.ms`)."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._producer.send(records, lambda error: self._settle(done, error))
+        await done
 
     def _settle(self, done: "asyncio.Future[None]", error: KafkaError | None) -> None:
         # append before looking: if this is the only entry, no wake-up is under way that would still find it

@@ -1,6 +1,7 @@
 """Settings of the gateway."""
 
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 
@@ -13,6 +14,15 @@ class GatewaySettings(CoreSettings):
     gateway_port: int = Field(8080, ge=0, le=65535, description="port of the Firehose endpoint; 0 = any free one")
     ack_timeout: Duration = Field(
         timedelta(milliseconds=80), description="bound on waiting for Kafka; mParticle allows 100 ms in all"
+    )
+    spool_dir: Path | None = Field(
+        None, description="folder on a local disk for records that Kafka does not take; without one, 503 is answered"
+    )
+    spool_bytes: int = Field(
+        1_000_000_000, gt=0, description="bytes of records that the spool of one process holds; then 503 is answered"
+    )
+    spool_after: Duration = Field(
+        timedelta(milliseconds=40), description="with a spool: bound on waiting for Kafka before the disk is used"
     )
     body_limit: int = Field(5_000_000, gt=0, description="largest request body in bytes, counted unpacked")
     header_timeout: Duration = Field(timedelta(seconds=5), description="a connection must send a whole header in this")

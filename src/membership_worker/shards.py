@@ -62,9 +62,7 @@ class Shards:
 
     def subscribe(self) -> None:
         """Join the group."""
-        self._consumer.subscribe(
-            [CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        self._consumer.subscribe([CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def waiting(self) -> list[int]:
         """Shards that are assigned but not read yet."""
@@ -79,6 +77,7 @@ class Shards:
         self._waiting.discard(number)
         self.taken[number] = shard
         metrics.WORKER_SHARDS.set(len(self.taken))
+        metrics.WORKER_OFFSET.labels(str(number)).set(start)
         return shard
 
     def rewind(self, number: int) -> None:
@@ -150,10 +149,19 @@ class Shards:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])  # the binding would else fetch from Kafka's own offsets
+        metrics.WORKER_REBALANCES.labels("assigned").inc()
         self._waiting |= {partition.partition for partition in partitions}
         self.joined = True
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        metrics.WORKER_REBALANCES.labels("revoked").inc()
+        self._give_up(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        metrics.WORKER_REBALANCES.labels("lost").inc()
+        self._give_up(consumer, partitions)
+
+    def _give_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = {partition.partition for partition in partitions}
         self._waiting -= numbers
         gone = [number for number in numbers if self.taken.pop(number, None) is not None]
@@ -162,4 +170,6 @@ class Shards:
         else:
             consumer.incremental_unassign([])
         metrics.WORKER_SHARDS.set(len(self.taken))
+        for number in gone:
+            metrics.WORKER_OFFSET.remove(str(number))
         log.info("shards_revoked", shards=sorted(numbers))

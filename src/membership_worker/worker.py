@@ -28,14 +28,17 @@ log = get_logger()
 T = TypeVar("T")
 _FETCH_S = 0.1
 _ACK_S = 10.0
+_ASSIGN, _READ, _DECODE, _APPLY, _PUBLISH, _COMMIT = (
+    metrics.WORKER_STEP.labels(step) for step in ("assign", "read", "decode", "apply", "publish", "commit")
+)
 
 
 @dataclass
 class _Batch:
     operations: list[Operation]
     letters: list[Outgoing]
-    newest: int
-    """latest received_at, ms"""
+    oldest: int
+    """received_at of the first record, ms; 0 when none can be read"""
 
 
 class Worker:
@@ -70,14 +73,18 @@ class Worker:
         while not self._stopping():
             self.last_turn = time.monotonic()
             self._take_waiting()
-            batches = self._fetch()
+            with _READ.time():
+                batches = self._fetch()
             for number, messages in batches.items():
                 self._work(number, messages)
-            self._shards.commit(list(batches))
+            if batches:
+                with _COMMIT.time():
+                    self._shards.commit(list(batches))
 
     def _take_waiting(self) -> None:
         for number in self._shards.waiting():
-            shard = self._patiently(partial(self._shards.take, number))
+            with _ASSIGN.time():
+                shard = self._patiently(partial(self._shards.take, number))
             if shard is not None:
                 self._publish_snapshot(number)
                 log.info("shard_taken", shard=number, offset=shard.stored)
@@ -100,25 +107,28 @@ class Worker:
         shard = self._shards.taken.get(number)
         if shard is None:
             return
-        started = time.perf_counter()
-        batch = self._patiently(lambda: self._decode(messages))
+        with _DECODE.time():
+            batch = self._patiently(lambda: self._decode(messages))
         if batch is None or not self._bury(batch.letters, number):
             return
         for is_poison in [True] * len(batch.letters) + [False] * len(batch.operations):
             self._poison.add(poison=is_poison)
         next_offset = (messages[-1].offset() or 0) + 1
         try:
-            applied = self._patiently(
-                lambda: self._store.apply(number, self._topic_id, shard.stored, next_offset, batch.operations)
-            )
+            with _APPLY.time():
+                applied = self._patiently(
+                    lambda: self._store.apply(number, self._topic_id, shard.stored, next_offset, batch.operations)
+                )
         except FencedError as fence:
             self._resync(fence)
             return
         if applied is None:
             return
         shard.stored = next_offset
+        if number in self._shards.taken:  # a revoke while Redis was away has ended the series
+            metrics.WORKER_OFFSET.labels(str(number)).set(next_offset)
+        _observe(applied, len(messages), batch.oldest)
         self._publish(number, applied.counts, next_offset)
-        _observe(applied, len(messages), batch.newest, time.perf_counter() - started)
 
     def _decode(self, messages: list[Message]) -> _Batch:
         """Raises RetryableError when a schema registry is configured and away."""
@@ -131,7 +141,7 @@ class Worker:
                 batch.letters.append(dead_letter(self._codec, message, error))
             else:
                 batch.operations.append(operation)
-                batch.newest = max(batch.newest, received_at)
+                batch.oldest = batch.oldest or received_at
         return batch
 
     def _bury(self, letters: list[Outgoing], number: int) -> bool:
@@ -164,7 +174,8 @@ class Worker:
         records = [self._count(number, key, count, offset) for key, count in counts.items()]
         for first in range(0, len(records), 1000):
             part = records[first : first + 1000]
-            self._patiently(partial(self._producer.send, part, _count_settled))
+            with _PUBLISH.time():
+                self._patiently(partial(self._producer.send, part, _count_settled))
 
     def _count(self, number: int, audience: tuple[str, int, int], count: int, offset: int) -> Outgoing:
         account, audience_id, epoch = audience
@@ -213,11 +224,10 @@ def _count_settled(error: KafkaError | None) -> None:
         log.warning("counts_not_published", error=error.name())
 
 
-def _observe(applied: Applied, records: int, newest: int, seconds: float) -> None:
+def _observe(applied: Applied, records: int, oldest: int) -> None:
     metrics.WORKER_RECORDS.inc(records)
     for outcome in ("entered", "left", "unchanged", "stale", "suppressed"):
         metrics.WORKER_CHANGES.labels(outcome).inc(getattr(applied, outcome))
     metrics.WORKER_ERASED.inc(applied.erased)
-    metrics.WORKER_BATCH.observe(seconds)
-    if newest:
-        metrics.WORKER_FRESHNESS.observe(max(0.0, time.time() - newest / 1000))
+    if oldest:
+        metrics.WORKER_FRESHNESS.observe(max(0.0, time.time() - oldest / 1000))

@@ -1,12 +1,13 @@
 """Settings: durations, errors that name the variable, secrets that never print."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from audience_core.errors import SettingsError
-from audience_core.settings import CoreSettings, load, parse_duration
+from audience_core.settings import CoreSettings, load, parse_duration, source_of
 
 SECRET = "s3cret-that-must-not-print"
 
@@ -119,3 +120,51 @@ def test_settings_never_change_after_the_start() -> None:
     settings = CoreSettings()
     with pytest.raises(ValidationError):
         settings.shards = 5  # type: ignore[misc]
+
+
+def mount(folder: Path, **secrets: str) -> None:
+    """Lay files out as Kubernetes mounts a Secret: each a link through a link that is swapped on an update."""
+    versioned = folder / "..2026_01_01"
+    versioned.mkdir()
+    (folder / "..data").symlink_to(versioned.name)
+    for name, value in secrets.items():
+        (versioned / name).write_text(value)
+        (folder / name).symlink_to(f"..data/{name}")
+
+
+def test_secrets_are_read_from_the_files_of_a_mounted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount(tmp_path, AUDIENCE_PEPPER=f"{SECRET}\n", AUDIENCE_KAFKA_OPTIONS='{"sasl.password": "k"}')
+    monkeypatch.setenv("AUDIENCE_SECRETS_DIR", str(tmp_path))
+    settings = load(CoreSettings)
+    assert settings.pepper.get_secret_value() == SECRET
+    assert settings.kafka_options == {"sasl.password": "k"}
+    assert [source_of(f"AUDIENCE_{name}") for name in ("PEPPER", "SECRETS_DIR", "SHARDS")] == [
+        "file",
+        "environment",
+        "default",
+    ]
+
+
+def test_the_environment_has_precedence_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount(tmp_path, AUDIENCE_SHARDS="8", AUDIENCE_KAFKA_REPLICATION="2")
+    monkeypatch.setenv("AUDIENCE_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("AUDIENCE_SHARDS", "16")
+    assert (load(CoreSettings).shards, load(CoreSettings).kafka_replication) == (16, 2)
+
+
+def test_a_secrets_folder_that_is_not_there_is_an_error_and_no_silent_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIENCE_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match="AUDIENCE_SECRETS_DIR"):
+        load(CoreSettings)
+
+
+def test_a_wrong_value_in_a_file_names_its_setting_and_does_not_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount(tmp_path, AUDIENCE_SHARDS=SECRET)
+    monkeypatch.setenv("AUDIENCE_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(SettingsError, match="AUDIENCE_SHARDS") as caught:
+        load(CoreSettings)
+    assert SECRET not in str(caught.value)

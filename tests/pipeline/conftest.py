@@ -38,11 +38,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> 
     ready_file, log = folder / "ready.json", folder / "up.log"
     ports = dict.fromkeys(("AUDIENCE_GATEWAY_PORT", "AUDIENCE_API_PORT", "AUDIENCE_METRICS_PORT"), "0")
     deadlines = {"AUDIENCE_LOG_LEVEL": "debug", "AUDIENCE_HEADER_TIMEOUT": "2s", "AUDIENCE_REQUEST_TIMEOUT": "3s"}
+    watching = {"AUDIENCE_INDEXER_MEASURE_EVERY": "200ms", "AUDIENCE_INDEXER_COMPARE_EVERY": "1s"}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "audience_stream", "up", "--ready-file", str(ready_file)],
-            env={**inherited, **ports, **deadlines, **servers},
+            env={**inherited, **ports, **deadlines, **watching, **servers},
             stdout=subprocess.DEVNULL,  # it announces the secrets to the person at the terminal
             stderr=output,
         )

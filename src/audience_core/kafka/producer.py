@@ -1,5 +1,6 @@
 """One producer a process, with a thread that serves its acknowledgements."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from audience_core.errors import KafkaUnavailable, ProducerQueueFull
 from audience_core.kafka.client import options
+from audience_core.observability import metrics
 from audience_core.settings import CoreSettings
 
 
@@ -32,7 +34,9 @@ class _Batch:
         self._settled = settled
         self._lock = threading.Lock()
 
-    def delivered(self, error: KafkaError | None, _message: Message | None = None) -> None:
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            metrics.KAFKA_FAILED.labels(message.topic() or "").inc()
         with self._lock:
             self._left -= 1
             self._error = error or self._error
@@ -53,7 +57,8 @@ class RecordProducer:
                 # short: after the gateway's 503 the sender repeats the request, so old records need not be kept
                 "message.timeout.ms": 10_000,
                 **options(settings, client),
-            }
+            },
+            logger=logging.getLogger("rdkafka"),  # else librdkafka writes to standard error by itself
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kafka-acknowledgements", daemon=True)
@@ -70,6 +75,7 @@ class RecordProducer:
             except BufferError as error:
                 raise ProducerQueueFull("the producer's queue is full; Kafka is slower than the requests") from error
             except KafkaException as error:
+                metrics.KAFKA_FAILED.labels(record.topic).inc()
                 raise KafkaUnavailable(f"Kafka refused a record for {record.topic}: {error.args[0].name()}") from error
 
     def send_and_wait(self, records: Sequence[Outgoing], timeout: float) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -25,9 +25,10 @@ def metrics_answer() -> Answer:
     return Answer(200, CONTENT_TYPE_LATEST, generate_latest())
 
 
-def probe_answer(missing: list[str]) -> Answer:
-    """200 when nothing is missing, else 503 with the list."""
-    body = json.dumps({"status": "missing" if missing else "ok", "missing": missing}).encode()
+def probe_answer(missing: list[str], notes: Sequence[str] = ()) -> Answer:
+    """200 when nothing is missing, else 503 with the list. `notes` are for people and decide nothing."""
+    answer = {"status": "missing" if missing else "ok", "missing": missing} | ({"notes": list(notes)} if notes else {})
+    body = json.dumps(answer).encode()
     return Answer(503 if missing else 200, "application/json", body)
 
 

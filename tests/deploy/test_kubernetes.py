@@ -1,0 +1,285 @@
+"""The Kubernetes manifests: each overlay built, parsed strictly, and compared with what the code needs."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.kubernetes.apps.v1 import Deployment
+from cloudcoil.models.kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
+from cloudcoil.models.kubernetes.batch.v1 import Job
+from cloudcoil.models.kubernetes.core.v1 import ConfigMap, Namespace, Service
+from cloudcoil.models.kubernetes.networking.v1 import Ingress, NetworkPolicy
+from cloudcoil.models.kubernetes.policy.v1 import PodDisruptionBudget
+from prometheus_client import REGISTRY
+from pydantic import BaseModel
+
+from audience_core.observability import metrics
+from audience_core.settings import CoreSettings, load
+from audience_indexer.settings import IndexerSettings
+from audience_stream.healthcheck import PORTS
+from ingest_gateway.settings import GatewaySettings
+from membership_worker.settings import WorkerSettings
+from segment_api.settings import ApiSettings
+from tests.deploy.conftest import DEPLOY, kustomize
+
+Object = dict[str, Any]
+
+MODELS: dict[tuple[str, str], type[BaseModel]] = {
+    ("apps/v1", "Deployment"): Deployment,
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): HorizontalPodAutoscaler,
+    ("batch/v1", "Job"): Job,
+    ("keda.sh/v1alpha1", "ScaledObject"): ScaledObject,
+    ("networking.k8s.io/v1", "Ingress"): Ingress,
+    ("networking.k8s.io/v1", "NetworkPolicy"): NetworkPolicy,
+    ("policy/v1", "PodDisruptionBudget"): PodDisruptionBudget,
+    ("v1", "ConfigMap"): ConfigMap,
+    ("v1", "Namespace"): Namespace,
+    ("v1", "Service"): Service,
+}
+SETTINGS: dict[str, type[CoreSettings]] = {
+    "gateway": GatewaySettings,
+    "worker": WorkerSettings,
+    "indexer": IndexerSettings,
+    "api": ApiSettings,
+    "topics": CoreSettings,
+}
+# KEDA takes any key of a trigger's metadata and ignores the ones that it does not know
+PROMETHEUS_TRIGGER = {"serverAddress", "query", "threshold", "activationThreshold", "ignoreNullValues"}
+
+
+class Cluster:
+    """The objects of one overlay."""
+
+    def __init__(self, overlay: str) -> None:
+        command = [*kustomize(), str(DEPLOY / "kubernetes" / "overlays" / overlay)]
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stderr
+        self.overlay = overlay
+        self.objects: list[Object] = list(yaml.safe_load_all(built.stdout))
+
+    def of(self, kind: str) -> list[Object]:
+        return [found for found in self.objects if found["kind"] == kind]
+
+    def ours(self) -> dict[str, Object]:
+        """Name → Deployment or Job of this project."""
+        workloads = self.of("Deployment") + self.of("Job")
+        return {found["metadata"]["name"]: found for found in workloads if found["metadata"]["name"] in SETTINGS}
+
+    def settings(self) -> dict[str, str]:
+        [found] = self.of("ConfigMap")
+        variables: dict[str, str] = found["data"]
+        return variables
+
+
+@pytest.fixture(scope="module", params=["dev", "production"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    return Cluster(request.param)
+
+
+@pytest.fixture(scope="module")
+def production() -> Cluster:
+    return Cluster("production")
+
+
+def pod(workload: Object) -> Object:
+    found: Object = workload["spec"]["template"]["spec"]
+    return found
+
+
+def container(workload: Object) -> Object:
+    [found] = pod(workload)["containers"]
+    return dict(found)
+
+
+def probes(workload: Object) -> Iterator[tuple[str, Object]]:
+    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+        if name in container(workload):
+            yield name, container(workload)[name]["httpGet"]
+
+
+def test_every_object_is_of_a_known_kind_and_has_no_field_that_its_kind_does_not_know(cluster: Cluster) -> None:
+    for found in cluster.objects:
+        model = MODELS[found["apiVersion"], found["kind"]]
+        model.model_validate(found, extra="forbid")
+
+
+def test_a_misspelt_field_would_not_pass(production: Cluster) -> None:
+    worker = production.ours()["worker"]
+    pod(worker)["terminationGracePeriodSecond"] = pod(worker)["terminationGracePeriodSeconds"]
+    try:
+        with pytest.raises(ValueError, match="terminationGracePeriodSecond"):
+            Deployment.model_validate(worker, extra="forbid")
+    finally:
+        del pod(worker)["terminationGracePeriodSecond"]
+
+
+def test_every_service_is_deployed(cluster: Cluster) -> None:
+    assert set(cluster.ours()) == set(SETTINGS)
+    for name, workload in cluster.ours().items():
+        assert container(workload)["args"] == (["topics", "create"] if name == "topics" else [name])
+
+
+def test_every_variable_is_a_setting_and_every_service_reads_them(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    known = {f"AUDIENCE_{name.upper()}" for kind in SETTINGS.values() for name in kind.model_fields}
+    variables = cluster.settings()
+    assert set(variables) <= known
+    for name in [name for name in os.environ if name.startswith("AUDIENCE_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AUDIENCE_SECRETS_DIR", str(tmp_path_factory.mktemp("secrets")))
+    for kind in SETTINGS.values():
+        load(kind)
+
+
+def test_secrets_come_as_files_where_the_services_look_for_them_and_none_is_in_the_manifests(cluster: Cluster) -> None:
+    assert cluster.of("Secret") == []
+    folder = cluster.settings()["AUDIENCE_SECRETS_DIR"]
+    for name, workload in cluster.ours().items():
+        [secret] = [volume for volume in pod(workload)["volumes"] if volume["name"] == "secrets"]
+        assert secret["secret"]["secretName"] == name, "a service sees only its own secrets"
+        [mount] = [mount for mount in container(workload)["volumeMounts"] if mount["name"] == "secrets"]
+        assert (mount["mountPath"], mount["readOnly"]) == (folder, True)
+        assert "env" not in container(workload)
+
+
+def test_ports_and_probes_are_those_of_the_services(cluster: Cluster) -> None:
+    for name, (_, port) in PORTS.items():
+        workload = cluster.ours()[name]
+        [declared] = container(workload)["ports"]
+        assert declared["containerPort"] == port
+        found = dict(probes(workload))
+        assert set(found) == {"startupProbe", "livenessProbe", "readinessProbe"}
+        for probe, asked in found.items():
+            assert asked["port"] == declared["name"]
+            assert asked["path"] == ("/readyz" if probe == "readinessProbe" else "/livez")
+
+
+def test_every_pod_meets_the_restricted_profile(cluster: Cluster) -> None:
+    [namespace] = cluster.of("Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for workload in cluster.of("Deployment") + cluster.of("Job"):
+        context, inner = pod(workload)["securityContext"], container(workload)["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] > 0
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert inner["allowPrivilegeEscalation"] is False
+        assert inner["capabilities"] == {"drop": ["ALL"]}
+        assert pod(workload)["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod(workload))
+
+
+def test_our_pods_run_as_the_images_user_on_a_read_only_root(cluster: Cluster) -> None:
+    for workload in cluster.ours().values():
+        assert pod(workload)["securityContext"]["runAsUser"] == 10001
+        assert container(workload)["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_every_container_has_its_memory_reserved_and_no_cpu_limit(cluster: Cluster) -> None:
+    for workload in cluster.of("Deployment") + cluster.of("Job"):
+        resources = container(workload)["resources"]
+        assert resources["limits"] == {"memory": resources["requests"]["memory"]}
+        assert resources["requests"]["cpu"]
+
+
+def test_every_image_is_pinned(cluster: Cluster) -> None:
+    for workload in cluster.of("Deployment") + cluster.of("Job"):
+        name, _, tag = container(workload)["image"].rpartition(":")
+        assert name, workload["metadata"]["name"]
+        assert tag != "latest"
+
+
+def test_a_pod_has_longer_to_stop_than_its_service_needs(cluster: Cluster) -> None:
+    for name in ("gateway", "api"):
+        sleep = container(cluster.ours()[name])["lifecycle"]["preStop"]["sleep"]["seconds"]
+        # open requests get 5 s, the producer's queue 5 s more: ingest_gateway/main.py, segment_api/main.py
+        assert pod(cluster.ours()[name])["terminationGracePeriodSeconds"] >= sleep + 5 + 5 + 5
+    drain = WorkerSettings.model_fields["drain_timeout"].default.total_seconds()
+    assert pod(cluster.ours()["worker"])["terminationGracePeriodSeconds"] >= drain + 5
+
+
+def test_who_is_scaled_has_no_number_of_replicas_of_its_own(cluster: Cluster) -> None:
+    scalers = cluster.of("HorizontalPodAutoscaler") + cluster.of("ScaledObject")
+    scaled = {found["spec"]["scaleTargetRef"]["name"] for found in scalers}
+    assert scaled == ({"gateway", "api", "worker"} if cluster.overlay == "production" else set())
+    for name in scaled:
+        assert "replicas" not in cluster.ours()[name]["spec"]
+    assert cluster.ours()["indexer"]["spec"]["replicas"] == 1
+
+
+def test_workers_scale_with_measured_seconds_of_lag_and_never_beyond_the_shards(production: Cluster) -> None:
+    [scaled] = production.of("ScaledObject")
+    assert scaled["spec"]["maxReplicaCount"] == int(production.settings()["AUDIENCE_SHARDS"])
+    assert scaled["spec"]["minReplicaCount"] >= 2
+    declared = {name for family in REGISTRY.collect() for name in (family.name, *(s.name for s in family.samples))}
+    assert metrics  # declares them
+    for trigger in scaled["spec"]["triggers"]:
+        assert set(trigger["metadata"]) <= PROMETHEUS_TRIGGER
+        assert all(isinstance(value, str) for value in trigger["metadata"].values())
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
+        named = set(re.findall(r"audience_\w+", trigger["metadata"]["query"]))
+        assert named
+        assert named <= declared
+    down = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert down["stabilizationWindowSeconds"] >= 900
+
+
+def matches(selector: Object, labels: dict[str, str]) -> bool:
+    expressions = selector.get("matchExpressions", [])
+    assert all(expression["operator"] == "In" for expression in expressions)
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(expression["key"]) in expression["values"] for expression in expressions
+    )
+
+
+def labels_of(workload: Object) -> dict[str, str]:
+    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    return labels
+
+
+def test_every_selector_selects_a_pod(cluster: Cluster) -> None:
+    pods = [labels_of(workload) for workload in cluster.of("Deployment") + cluster.of("Job")]
+    selectors = [found["spec"]["selector"] for found in cluster.of("PodDisruptionBudget") + cluster.of("Deployment")]
+    selectors += [{"matchLabels": found["spec"]["selector"]} for found in cluster.of("Service")]
+    selectors += [found["spec"]["podSelector"] for found in cluster.of("NetworkPolicy")]
+    for selector in selectors:
+        assert any(matches(selector, labels) for labels in pods), selector
+
+
+def test_everything_is_denied_but_what_each_service_needs(cluster: Cluster) -> None:
+    policies = {found["metadata"]["name"]: found["spec"] for found in cluster.of("NetworkPolicy")}
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+    def allowed(name: str) -> set[str]:
+        labels = labels_of(cluster.ours()[name])
+        return {policy for policy, spec in policies.items() if matches(spec["podSelector"], labels)} - {"default-deny"}
+
+    everyone = {"names", "kafka", "metrics"}
+    assert {name: allowed(name) - everyone for name in SETTINGS} == {
+        "gateway": {"redis", "requests"},
+        "api": {"redis", "requests"},
+        "worker": {"redis"},
+        "indexer": {"redis"},
+        "topics": set(),
+    }
+    for spec in policies.values():
+        for rule in spec.get("ingress", []) + spec.get("egress", []):
+            assert rule["ports"], "a rule names its ports"
+            assert rule.get("from") or rule.get("to"), "and its other side"
+
+
+def test_only_firehose_and_segments_are_open_to_the_world(production: Cluster) -> None:
+    [ingress] = production.of("Ingress")
+    paths = {
+        (path["path"], path["backend"]["service"]["name"])
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    }
+    assert paths == {("/firehose", "gateway"), ("/accounts/", "api")}

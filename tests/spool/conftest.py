@@ -1,0 +1,114 @@
+"""A broker that tests may stop, and the system on it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from audience_stream.embedded import EmbeddedKafka
+from tests.pipeline.kafka_cluster import KafkaCluster
+from tests.pipeline.running import Stack
+
+StartStack = Callable[..., contextlib.AbstractContextManager[Stack]]
+
+
+class Broker(Protocol):
+    """A Kafka of the tests' own."""
+
+    address: str
+
+    def away(self) -> None:
+        """Let it answer nobody."""
+
+    def back(self) -> None:
+        """Let it answer again, with all that it had acknowledged."""
+
+
+class KilledBroker:
+    """Apache Kafka: killed, and started again on its log."""
+
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
+        self.address = cluster.address
+
+    def away(self) -> None:
+        self._cluster.nodes[0].kill()
+
+    def back(self) -> None:
+        self._cluster.start_again()
+
+
+class FrozenBroker:
+    """The embedded broker keeps everything in memory, so it is frozen instead."""
+
+    def __init__(self, server: EmbeddedKafka) -> None:
+        self._server = server
+        self.address = server.address
+
+    def away(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def back(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._server._process is not None  # noqa: SLF001 - a test stops it as no user would
+        self._server._process.send_signal(number)  # noqa: SLF001
+
+
+@pytest.fixture
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """An empty one for each test: what another test left in the log would be applied to the new Redis."""
+    folder = tmp_path_factory.mktemp("kafka")
+    if os.environ.get("AUDIENCE_TEST_ON") == "apache-kafka":
+        with KafkaCluster(folder, 1) as cluster:
+            yield KilledBroker(cluster)
+        return
+    with EmbeddedKafka(folder) as server:
+        frozen = FrozenBroker(server)
+        try:
+            yield frozen
+        finally:
+            frozen.back()  # a stopped process would not hear that it has to end
+
+
+@pytest.fixture
+def start_stack(broker: Broker, tmp_path: Path) -> StartStack:
+    """Start the system on the broker, with further settings."""
+
+    @contextlib.contextmanager
+    def start(**settings: str) -> Iterator[Stack]:
+        ready_file, log = tmp_path / "ready.json", tmp_path / "up.log"
+        ports = dict.fromkeys(("AUDIENCE_GATEWAY_PORT", "AUDIENCE_API_PORT", "AUDIENCE_METRICS_PORT"), "0")
+        kafka = {"AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": broker.address, "AUDIENCE_KAFKA_REPLICATION": "1"}
+        rest = {"AUDIENCE_SHARDS": "8", "AUDIENCE_LOG_LEVEL": "warning"}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "audience_stream", "up", "--ready-file", str(ready_file)],
+                env={**inherited, **ports, **kafka, **rest, **settings},
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+            )
+            try:
+                until = time.monotonic() + 60
+                while not ready_file.exists():
+                    assert process.poll() is None, log.read_text()
+                    assert time.monotonic() < until, log.read_text()
+                    time.sleep(0.05)
+                stack = Stack(json.loads(ready_file.read_text()), process, log)
+                with stack.http:
+                    yield stack
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait(30)
+
+    return start
