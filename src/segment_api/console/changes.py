@@ -77,8 +77,9 @@ class Changes:
                     state = await self._state(account)
                 except RedisUnavailable:
                     continue  # the pages say so themselves; this looks again
-                before = self._seen.get(account, state)
-                kinds = {kind for kind in state if state[kind] != before[kind]}
+                # the first look tells all: something may have changed between the page and it
+                before = self._seen.get(account, {})
+                kinds = {kind for kind in state if state[kind] != before.get(kind)}
                 for watch in self._watches.get(account, ()) if kinds else ():
                     watch.note(kinds)
                 if account in self._watches:

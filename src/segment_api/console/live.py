@@ -15,7 +15,7 @@ RECONNECT_MS = 2000
 
 
 async def stream(visit: Visit) -> Response:
-    """Server-sent events: `changed`, with the kinds of change as its data, first of all kinds."""
+    """Server-sent events: `changed`, with the kinds of change as its data; the first one names all kinds."""
     return StreamingResponse(_events(visit), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
@@ -23,7 +23,7 @@ async def _events(visit: Visit) -> AsyncIterator[str]:
     changes = visit.services.changes
     watch = changes.watch(visit.account_id)
     try:
-        yield f"retry: {RECONNECT_MS}\nevent: changed\ndata: audiences requests\n\n"
+        yield f"retry: {RECONNECT_MS}\n\n"
         while not changes.closing:
             kinds = await watch.wait(BEAT_S)
             if changes.closing or not await _still_signed_in(visit):

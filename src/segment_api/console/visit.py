@@ -70,7 +70,7 @@ class Visit:
 async def read_form(request: Request) -> dict[str, str]:
     """Fields of a posted form. Raises HTTPException 413 over the limit, 415 for another encoding, 400 for no text."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    if kind != "application/x-www-form-urlencoded":
+    if kind not in {"application/x-www-form-urlencoded", ""}:  # an empty form comes without a type
         raise HTTPException(415, "This is not a form of the console.")
     body = bytearray()
     async for chunk in request.stream():
