@@ -1,5 +1,9 @@
 """The way of an integrator and of a marketer, in a real browser on a running system."""
 
+import os
+import signal
+import time
+from pathlib import Path
 from urllib.parse import quote
 
 from playwright.sync_api import Browser, Page
@@ -207,6 +211,23 @@ def test_hostile_names_are_shown_as_they_are(person: Person) -> None:
             assert not person.is_wider_than_the_window()
     person.open(f"/visitors?mpid={quote(names[7601])}")
     person.sees("Nothing is known of this visitor")
+
+
+def test_a_stopped_service_ends_at_once_and_open_pages_find_the_next_one_by_themselves(person: Person) -> None:
+    page, stack = person.page, person.stack
+    stack.subscribe(7801, audience_name="After the stop")
+    person.open("/audiences?q=After+the+stop")
+    person.sees("No audience matches")
+    page.evaluate("window.notReloaded = true")
+    pid = stack.service_pid("api")
+    began = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), 3)
+    assert time.monotonic() - began < 3  # an open stream does not keep it
+    stack.change("stop-1", 7801, "add")
+    page.get_by_role("row").filter(has_text="After the stop").wait_for(timeout=15_000)
+    assert page.evaluate("window.notReloaded") is True
+    person.complaints = [text for text in person.complaints if "ERR_" not in text]  # while nobody listened
 
 
 def test_an_ended_session_leads_an_open_page_to_the_form(person: Person) -> None:

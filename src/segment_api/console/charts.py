@@ -72,7 +72,7 @@ def line_chart(samples: Sequence[tuple[int, int]], count: int, now_ms: int) -> L
     span = now_ms - begin
     times = [Tick(_x(begin + span * part // 4, begin, now_ms), _ago(span - span * part // 4)) for part in range(5)]
     lowest, highest = min(v for _, v in samples), max(v for _, v in samples)
-    summary = f"Between {lowest:,} and {highest:,} visitors since {_ago(span)}; {count:,} now."
+    summary = f"Between {lowest:,} and {highest:,} visitors over the last {_span(span)}; {count:,} now."
     return LineChart(line, area, values, times, summary)
 
 
@@ -118,10 +118,12 @@ def _round_up(value: int) -> int:
 
 
 def _ago(milliseconds: int) -> str:
+    return f"{_span(milliseconds)} ago" if milliseconds >= MINUTE_MS // 2 else "now"
+
+
+def _span(milliseconds: int) -> str:
     minutes = round(milliseconds / MINUTE_MS)
-    if minutes == 0:
-        return "now"
     if minutes < 120:  # noqa: PLR2004
-        return f"{minutes} min ago"
+        return f"{minutes} min"
     hours = minutes / 60
-    return f"{hours:.0f} h ago" if hours < 48 else f"{hours / 24:.0f} d ago"  # noqa: PLR2004
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"  # noqa: PLR2004

@@ -1,6 +1,6 @@
 // The segment builder: each edit is made by the server, the page's address holds the draft, and this only
 // sends the edit without a reload, lets it be dragged, and asks for the size after a moment of quiet.
-import { say, swap } from "./parts.js";
+import { say, supersede, swap } from "./parts.js";
 
 const form = document.getElementById("builder");
 const rule = document.getElementById("rule-region");
@@ -43,8 +43,9 @@ const send = async (asked) => {
     const answer = await fetch(`${form.action}/edit`, { method: "POST", body, headers: { "X-Console-Part": "edit" } });
     if (answer.status === 401) return location.reload();
     if (!answer.ok) throw new Error(String(answer.status));
-    history.replaceState(null, "", answer.url);
     const html = await answer.text();
+    history.replaceState(null, "", answer.url);
+    supersede();
     swap(html);
     tellSize();
     const page = new DOMParser().parseFromString(html, "text/html");

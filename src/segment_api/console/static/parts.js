@@ -26,6 +26,7 @@ export const tellTimes = () => {
 };
 // Replaces the live parts of this page by those of the same page as it is now, or at another address of it.
 let asked = 0;
+export const supersede = () => { asked += 1; }; // what is under way shows an older address
 export const refresh = async (kinds) => {
   const wanted = (part) => !kinds || part.dataset.live.split(" ").some((kind) => kinds.has(kind));
   if (![...document.querySelectorAll("[data-live]")].some(wanted)) return;
