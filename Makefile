@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
 
-.PHONY: help up test test-kafka check lint types walls format lock clean
+.PHONY: help screenshots up test test-kafka check lint types walls format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: .venv/.installed ## run all tests on embedded servers
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
 	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool $(PYTEST_OPTIONS)
+
+screenshots: .venv/.installed ## take the pictures of docs/console.md anew
+	@$(BIN)/python -m tests.console.screenshots docs/console
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 

@@ -20,7 +20,7 @@ def filled(stack: Stack) -> list[str]:
     stack.change("seen-all", 7703, "delete")
     stack.subscribe(7799, audience_name="Seen by nobody")
     stack.message("audience_membership_change_request", user_profiles=[{"audiences": []}])
-    eventually(lambda: stack.listing().get(7703), 2, 1)
+    eventually(lambda: stack.listing().get(7703), 10, 1)
     rule = {"op": "and", "items": [{"audience_id": 7700}, {"op": "not", "items": [{"audience_id": 7701}]}]}
     account = stack.ready["account"]
     answer = stack.api("POST", f"/v1/accounts/{account}/segments", json={"name": "Seen segment", "rule": rule})

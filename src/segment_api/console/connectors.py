@@ -67,14 +67,15 @@ async def show(visit: Visit) -> Response:
     """One connector: its state, and what to do next."""
     account, services = visit.account_id, visit.services
     connector = await services.store.connector(account, visit.part("connector"))
-    audiences = await services.listing.read(account, populated=True)
+    audiences = await services.accounts.populated(account)
+    fullest = sorted(audiences.counts.items(), key=lambda entry: (-entry[1], entry[0]))[:LISTED]
     keys = await services.store.api_keys(account)
     return visit.page(
         "connector.html",
         connector=connector,
         provider=CATALOGUE.get(connector["provider"], (connector["provider"], ""))[0],
-        audiences=audiences[:LISTED],
-        populated=len(audiences),
+        audiences=[{"audience_id": a, "name": audiences.catalog[a]["name"], "count": count} for a, count in fullest],
+        populated=len(audiences.counts),
         active_keys=[key for key in keys if key["status"] == "active"],
         can_check=bool(services.gateway_url),
         shown=await activity.shown(services, account),
