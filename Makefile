@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
 
-.PHONY: help screenshots up test test-kafka check lint types walls format lock clean
+.PHONY: help screenshots up test test-kafka check lint types walls format lock clean docs dashboards rules-check
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,8 @@ screenshots: .venv/.installed ## take the pictures of docs/console.md anew
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 
 lint: .venv/.installed ## look for faults and for formatting
-	@$(BIN)/ruff check src tests
-	@$(BIN)/ruff format --check src tests
+	@$(BIN)/ruff check src tests deploy
+	@$(BIN)/ruff format --check src tests deploy
 
 types: .venv/.installed ## check the types
 	@$(BIN)/mypy
@@ -45,8 +45,18 @@ walls: .venv/.installed ## check who may import whom
 	@$(BIN)/lint-imports
 
 format: .venv/.installed ## format the code
-	@$(BIN)/ruff format src tests
-	@$(BIN)/ruff check --fix src tests
+	@$(BIN)/ruff format src tests deploy
+	@$(BIN)/ruff check --fix src tests deploy
+
+docs: .venv/.installed ## write docs/metrics.md out of the code
+	@$(BIN)/python -m audience_core.observability.metrics_page > docs/metrics.md
+
+dashboards: .venv/.installed ## write the dashboards out of deploy/grafana/*.py
+	@$(BIN)/python deploy/grafana/generate.py
+
+rules-check: .venv/.installed ## check the alerts and run the test of each
+	@deploy/prometheus/check.sh
+	@$(BIN)/python -m pytest -q tests/deploy/test_alerts.py
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -112,6 +113,15 @@ def test_verify_sees_either_half_of_a_wrong_listing(redis_url: str, hash_count: 
         client.zadd("index:shop", {"7": order_count})
     answer = run("verify", AUDIENCE_REDIS_URL=redis_url, AUDIENCE_SHARDS="4")
     assert (answer.returncode, answer.stdout.splitlines()[-1]) == (1, "drift 2"), answer.stderr
+
+
+@pytest.mark.parametrize("user", ["user:s3cret/x@y", "s3cret", "user:s3cret", ":s3cret"])
+def test_config_hides_what_an_address_holds_before_its_host(user: str) -> None:
+    quoted = quote(user, safe=":")
+    answer = run("config", "--json", AUDIENCE_SCHEMA_REGISTRY_URL=f"https://{quoted}@registry.example:8081/a?b=c@d")
+    assert "s3cret" not in answer.stdout + answer.stderr
+    shown = {row["setting"]: row["value"] for row in json.loads(answer.stdout)}
+    assert shown["AUDIENCE_SCHEMA_REGISTRY_URL"] == "https://***@registry.example:8081/a?b=c@d"
 
 
 def test_config_shows_both_defaults_of_the_metrics_port() -> None:

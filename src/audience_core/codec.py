@@ -23,7 +23,15 @@ _MARKER = b"\xc3\x01"
 _SINGLE_OBJECT_HEADER = 10
 _CONFLUENT_HEADER = 5
 
-CURRENT = ("MembershipChange", "VisitorErased", "IdentitiesErased", "AudienceSubscription", "ShardCount", "DeadLetter")
+CURRENT = (
+    "MembershipChange",
+    "VisitorErased",
+    "IdentitiesErased",
+    "ErasureCarriedOut",
+    "AudienceSubscription",
+    "ShardCount",
+    "DeadLetter",
+)
 VERSION = 1
 
 

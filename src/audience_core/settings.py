@@ -62,6 +62,9 @@ class CoreSettings(BaseSettings):
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis address")
     redis_mode: Literal["standalone", "cluster"] = Field("standalone", description="one server, or Redis Cluster")
     redis_timeout: Duration = Field(timedelta(seconds=1), description="bound on every Redis call of a service")
+    redis_connections: int = Field(
+        64, ge=1, description="connections of one gateway or API to Redis; what comes on top waits for a free one"
+    )
     shards: int = Field(64, ge=1, le=4096, description="partitions of the topics, and shards of the state")
     ordering_window: Duration = Field(
         timedelta(hours=24), description="for how long an older change that arrives late is recognised as older"
@@ -71,6 +74,9 @@ class CoreSettings(BaseSettings):
     )
     identity_erasure: bool = Field(
         True, description="index HMACs of identities, so that an erasure by e-mail or device id finds its visitors"
+    )
+    key_grace: Duration = Field(
+        timedelta(hours=24), description="for how long a rotated API key works beside the new one; then it is revoked"
     )
     pepper: SecretStr = Field(
         SecretStr(""), description="secret mixed into the HMACs of API keys and identities; changing it voids both"

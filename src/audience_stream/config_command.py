@@ -1,6 +1,7 @@
 """`audience-stream config`: every setting, its value and where it came from."""
 
 import json
+import re
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from rich.table import Table
 from audience_core.settings import CoreSettings, load, source_of
 
 _HIDDEN = {"kafka_options"}  # may hold a password
+_USER_INFO = re.compile(r"://[^/?#]*@")
 
 
 def rows() -> list[dict[str, Any]]:
@@ -43,7 +45,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, SecretStr) or name in _HIDDEN:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         return "***" if text else ""
-    return "" if value is None else str(value)
+    return "" if value is None else _USER_INFO.sub("://***@", str(value))  # user:password@host of an address
 
 
 def config(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:

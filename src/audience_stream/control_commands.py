@@ -27,7 +27,7 @@ def _call(action: Callable[[ControlStore], Awaitable[Any]]) -> Any:
     async def run() -> Any:
         client = connect_async(settings)
         try:
-            return await action(ControlStore(client, settings.required_pepper()))
+            return await action(ControlStore(client, settings.required_pepper(), settings.key_grace))
         finally:
             await client.aclose()
 
@@ -92,7 +92,7 @@ def revoke_key(account: Account, key_id: KeyId) -> None:
 
 @keys.command("rotate")
 def rotate_key(account: Account, key_id: KeyId, as_json: AsJson = False) -> None:
-    """Make a new key beside an old one; revoke the old one once the new one is in use.
+    """Make a new key beside an old one, which works for AUDIENCE_KEY_GRACE (24 h) more and is revoked then.
 
     Example: audience-stream keys rotate shop 0123456789abcdef
     """

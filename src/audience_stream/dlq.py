@@ -1,5 +1,6 @@
 """`audience-stream dlq`: looks at the dead letters."""
 
+import heapq
 import json
 import time
 from collections.abc import Iterator
@@ -75,8 +76,9 @@ def list_letters(
 
     Example: audience-stream dlq list --limit 20
     """
-    letters = sorted(read(load(CoreSettings)), key=lambda entry: entry[2]["failed_at"])[-limit:]
-    shown = [_summary(*entry) for entry in letters]
+    # one at a time: the topic may hold far more than fits into memory
+    summaries = (_summary(*entry) for entry in read(load(CoreSettings)))
+    shown = heapq.nlargest(limit, summaries, key=lambda letter: letter["failed_at"])[::-1]
     if as_json:
         typer.echo(json.dumps(shown))
         return

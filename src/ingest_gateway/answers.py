@@ -14,16 +14,16 @@ RETRY_AFTER_S = 1
 
 
 class Answer(NamedTuple):
-    """Status and body; `retry` adds Retry-After."""
+    """Status and body; `retry_after` adds the header, in seconds."""
 
     status: int
     body: bytes
-    retry: bool = False
+    retry_after: int = 0
     close: bool = False
 
 
-def _problem(status: int, error: str, message: str, *, retry: bool = False, close: bool = False) -> Answer:
-    return Answer(status, json.dumps({"error": error, "message": message}).encode(), retry, close)
+def _problem(status: int, error: str, message: str, *, retry_after: int = 0, close: bool = False) -> Answer:
+    return Answer(status, json.dumps({"error": error, "message": message}).encode(), retry_after, close)
 
 
 def unreadable(why: str) -> Answer:
@@ -37,12 +37,17 @@ METHOD_NOT_ALLOWED = _problem(405, "method_not_allowed", "POST Firehose messages
 TOO_SLOW = _problem(408, "too_slow", "the request's body did not arrive in time", close=True)
 TOO_LARGE = _problem(413, "too_large", "the unpacked body is over the limit", close=True)
 UNKNOWN_ENCODING = _problem(415, "unknown_encoding", "send the body plain or with Content-Encoding: gzip")
-INTERNAL = _problem(503, "internal", "the request failed here; send it again", retry=True)
+INTERNAL = _problem(503, "internal", "the request failed here; send it again", retry_after=RETRY_AFTER_S)
 
 
 def unavailable(why: str) -> Answer:
     """It may succeed later."""
-    return _problem(503, "unavailable", why, retry=True)
+    return _problem(503, "unavailable", why, retry_after=RETRY_AFTER_S)
+
+
+def over_quota(seconds: int) -> Answer:
+    """The account sends more than its quota; mParticle sends the message again."""
+    return _problem(429, "over_quota", "the account sends more changes than its quota", retry_after=seconds)
 
 
 def response(kind: str, request_id: str | None, **fields: Any) -> Answer:

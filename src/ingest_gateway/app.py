@@ -8,19 +8,18 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnavailable, RetryableError
-from audience_core.kafka.producer import Outgoing
+from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnavailable, RetryableError, SpoolUnavailable
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
-from audience_core.redis.control import ControlStore, KeyRecord
+from audience_core.redis.control import KeyRecord
 from ingest_gateway import activity, answers, body
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Disconnected, Receive, Refused
 from ingest_gateway.caches import CatalogCache, KeyRing
-from ingest_gateway.erasure import erasure_records
+from ingest_gateway.erasure import Erasures
 from ingest_gateway.firehose import (
     MESSAGE_TYPES,
     ErasureMessage,
@@ -32,6 +31,7 @@ from ingest_gateway.firehose import (
 from ingest_gateway.membership import Context, Reading, read_profiles
 from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
+from ingest_gateway.quotas import Quotas, changes_in
 from ingest_gateway.registration import EPOCH_SETTING, registration
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
@@ -45,6 +45,7 @@ _REASONS: dict[type[RetryableError], str] = {
     KafkaUnavailable: "kafka",
     ProducerQueueFull: "producer_queue_full",
     RedisUnavailable: "redis",
+    SpoolUnavailable: "spool",
 }
 
 
@@ -58,7 +59,7 @@ class Gateway:
         keys: KeyRing,
         catalogs: CatalogCache,
         subscriptions: Subscriptions,
-        control: ControlStore,
+        erasures: Erasures,
         publisher: Publisher,
         records: Records,
         activity_log: ActivityLog,
@@ -68,12 +69,13 @@ class Gateway:
         self._keys = keys
         self._catalogs = catalogs
         self._subscriptions = subscriptions
-        self._control = control
+        self._erasures = erasures
         self._publisher = publisher
         self._records = records
         self._ready = ready
         self._activity = activity_log
         self._pepper = settings.required_pepper()
+        self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
             "module_registration_request": self._register,
             "audience_subscription_request": self._subscribe,
@@ -165,6 +167,9 @@ class Gateway:
         if key["status"] == "revoked":
             return answers.membership_changed(message.id, suspend=True)
         if message.user_profiles:
+            if seconds := self._quotas.take(key["account"], changes_in(message.user_profiles)):
+                metrics.GATEWAY_THROTTLED.inc()
+                return answers.over_quota(seconds)
             reading = await self._reading_of(message, key["account"])
             await self._publisher.publish(reading.records)
             _count(len(message.user_profiles), reading)
@@ -190,36 +195,11 @@ class Gateway:
 
     async def _erase(self, raw: dict[str, Any], *, trusted: bool) -> Answer:
         message = _read(ErasureMessage, raw)
-        now = _now()
-        request_id = message.subject_request_id or message.id or ""
-        if message.api_key is not None:
-            key = await self._key(message)
-            if key is None:
-                return answers.UNKNOWN_KEY
-            accounts = [key["account"]]
-        else:
-            accounts = [account["id"] for account in await self._control.accounts()] if trusted else []
-        outgoing = [
-            record
-            for account in accounts
-            for record in erasure_records(message, account, self._pepper, now, request_id, self._records)
-        ]
-        if not accounts:
-            outgoing = [self._unattributed(message, now, request_id)]
-        await self._publisher.publish(outgoing)
+        key = await self._key(message)
+        if key is None and message.api_key is not None:
+            return answers.UNKNOWN_KEY
+        await self._erasures.apply(message, key["account"] if key else None, self._publisher, trusted=trusted)
         return answers.erased(message.id)
-
-    def _unattributed(self, message: ErasureMessage, now: int, request_id: str) -> Outgoing:
-        return self._records.dead_letter(
-            account=None,
-            reason="erasure_without_account",
-            detail="account.account_settings.apiKey: absent, and AUDIENCE_FIREHOSE_TOKEN does not vouch for the sender",
-            kind="MESSAGE",
-            request_id=request_id,
-            occurred_at=message.timestamp_ms,
-            now=now,
-            payload={"subject_request_id": message.subject_request_id},
-        )
 
     async def _key(self, message: Message) -> KeyRecord | None:
         return None if message.api_key is None else activity.see_key(await self._keys.find(message.api_key))
@@ -262,8 +242,8 @@ def _times(message: Message) -> tuple[int, int]:
 
 async def _send(send: Send, answer: Answer) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
-    if answer.retry:
-        headers.append((b"retry-after", str(answers.RETRY_AFTER_S).encode()))
+    if answer.retry_after:
+        headers.append((b"retry-after", str(answer.retry_after).encode()))
     if answer.close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

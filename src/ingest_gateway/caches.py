@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from audience_core.errors import RedisUnavailable
 from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import AsyncCatalogStore, Catalog
-from audience_core.redis.control import ControlStore, KeyRecord, key_digest
+from audience_core.redis.control import ControlStore, KeyRecord, key_digest, now, status_of
 
 KEYS_EVERY_S = 1.0
 CATALOG_EVERY_S = 0.2
@@ -31,7 +31,7 @@ async def refresh_forever(what: str, refresh: Callable[[], Awaitable[None]], eve
 class KeyRing:
     """All API keys by digest. The digest is keyed, so the time that a look-up takes tells nothing of any key.
 
-    A revocation is seen within KEYS_EVERY_S, a new key at once.
+    A revocation is seen within KEYS_EVERY_S, a new key at once. A rotated key ends by the gateway's own clock.
     """
 
     def __init__(self, store: ControlStore, pepper: bytes) -> None:
@@ -49,12 +49,14 @@ class KeyRing:
         """The key's record, or None when there is no such key. Raises RedisUnavailable when that can't be known."""
         digest = key_digest(self._pepper, secret)
         record = self._records.get(digest)
-        if record is not None:
-            return record
-        record = await self._store.key_record(digest)
-        if record is not None:
+        if record is None:
+            record = await self._store.key_record(digest)
+            if record is None:
+                return None
             self._records[digest] = record
-        return record
+        if record.get("expires_at") is None:
+            return record
+        return {**record, "status": status_of(record, now())}
 
 
 class CatalogCache:

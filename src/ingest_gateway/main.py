@@ -15,12 +15,14 @@ from audience_core.redis.activity import ActivityStore
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore
+from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
 from audience_core.settings import load
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
 from ingest_gateway.deadlines import protocol
+from ingest_gateway.erasure import Erasures
 from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import open_outlet
 from ingest_gateway.settings import GatewaySettings
@@ -77,7 +79,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
         keys=keys,
         catalogs=catalogs,
         subscriptions=subscriptions,
-        control=control,
+        erasures=Erasures(control, ErasureStore(client, settings.shards), records, pepper),
         publisher=outlet.publisher,
         records=records,
         activity_log=activity_log,

@@ -24,6 +24,12 @@ class GatewaySettings(CoreSettings):
     spool_after: Duration = Field(
         timedelta(milliseconds=40), description="with a spool: bound on waiting for Kafka before the disk is used"
     )
+    quota_changes_per_second: float = Field(
+        0, ge=0, description="changes a second of one account in one process, else 429; 0 = no limit"
+    )
+    quota_burst: float = Field(
+        0, ge=0, description="changes that an idle account may send at once; 0 = ten seconds' worth"
+    )
     body_limit: int = Field(5_000_000, gt=0, description="largest request body in bytes, counted unpacked")
     header_timeout: Duration = Field(timedelta(seconds=5), description="a connection must send a whole header in this")
     request_timeout: Duration = Field(timedelta(seconds=10), description="a request's body must arrive within this")

@@ -2,6 +2,8 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from confluent_kafka import Message
 
@@ -18,21 +20,21 @@ from audience_core.redis.shard_store import (
 )
 from audience_core.topics import CHANGES, DEAD_LETTERS
 
-_OPERATIONS = {
-    "MembershipChange": change_operation,
+_OPERATIONS: dict[str, Callable[[Any, int], Operation]] = {
+    "MembershipChange": lambda record, _: change_operation(record),
     "VisitorErased": erase_visitor_operation,
     "IdentitiesErased": erase_identities_operation,
 }
 _LEAST_SEEN = 100  # a share of fewer records says nothing
 
 
-def decode(codec: Codec, value: bytes | None) -> tuple[Operation, int]:
-    """(operation, received_at in ms) of one record's bytes. Raises PoisonRecord."""
+def decode(codec: Codec, value: bytes | None, offset: int) -> tuple[Operation, int]:
+    """(operation, received_at in ms) of one record's bytes at an offset. Raises PoisonRecord."""
     name, record = codec.decode(value)
     operation = _OPERATIONS.get(name)
     if operation is None:
         raise PoisonRecord("wrong_schema", f"{name} does not belong into {CHANGES}")
-    return operation(record), record["received_at"]
+    return operation(record, offset), record["received_at"]
 
 
 def dead_letter(codec: Codec, message: Message, error: PoisonRecord) -> Outgoing:

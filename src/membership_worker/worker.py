@@ -21,6 +21,7 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import Applied, Counts, Operation, ShardStore
 from audience_core.topics import COUNTS
 from membership_worker.decode import PoisonLimit, dead_letter, decode
+from membership_worker.receipts import Receipts
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shards
 
@@ -61,6 +62,7 @@ class Worker:
         self._shards = shards
         self._store = store
         self._producer = producer
+        self._receipts = Receipts(store.receipts, producer, codec, settings.shards)
         self._codec = codec
         self._topic_id = topic_id
         self._stopping = stopping
@@ -87,6 +89,7 @@ class Worker:
                 shard = self._patiently(partial(self._shards.take, number))
             if shard is not None:
                 self._publish_snapshot(number)
+                self._patiently(partial(self._receipts.publish, number))
                 log.info("shard_taken", shard=number, offset=shard.stored)
 
     def _fetch(self) -> dict[int, list[Message]]:
@@ -129,6 +132,8 @@ class Worker:
             metrics.WORKER_OFFSET.labels(str(number)).set(next_offset)
         _observe(applied, len(messages), batch.oldest)
         self._publish(number, applied.counts, next_offset)
+        if applied.receipts:
+            self._patiently(partial(self._receipts.publish, number))
 
     def _decode(self, messages: list[Message]) -> _Batch:
         """Raises RetryableError when a schema registry is configured and away."""
@@ -136,7 +141,9 @@ class Worker:
         for message in messages:
             value = message.value()
             try:
-                operation, received_at = decode(self._codec, value if isinstance(value, bytes) else None)
+                operation, received_at = decode(
+                    self._codec, value if isinstance(value, bytes) else None, message.offset() or 0
+                )
             except PoisonRecord as error:
                 batch.letters.append(dead_letter(self._codec, message, error))
             else:

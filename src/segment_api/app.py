@@ -16,14 +16,17 @@ from audience_core.observability.probes import Answer, metrics_answer, probe_ans
 from audience_core.redis.activity import ActivityReader
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from audience_core.redis.control import ControlStore
+from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
 from segment_api.accounts import AccountCache
 from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
+from segment_api.body_limit import BodyLimit
 from segment_api.console.app import create_console, is_console_path
 from segment_api.console.changes import Changes
 from segment_api.console.services import Services
 from segment_api.console.sessions import SessionStore
 from segment_api.control import control_router
+from segment_api.erasures import erasures_router
 from segment_api.errors import add_error_handlers
 from segment_api.health import HealthReader
 from segment_api.listing import ListingReader, listing_router
@@ -42,14 +45,18 @@ def create_app(
     settings: ApiSettings, *, client: AsyncRedis, sender: RecordSender, routers: Iterable[APIRouter] = ()
 ) -> "SegmentApi":
     """Wire the whole service. `routers` are further routes; those below `/v1` ask for the admin token too."""
-    store, accounts = ControlStore(client, settings.required_pepper()), AccountCache(client)
+    store = ControlStore(client, settings.required_pepper(), settings.key_grace)
+    accounts = AccountCache(client)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(BodyLimit, limit=settings.control_body_limit)
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
     activity = ActivityReader(client)
     health = HealthReader(activity, settings.silence_after)
     app.include_router(control_router(store, health), dependencies=bearer)
     app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
-    eraser = Eraser(sender, make_codec(settings), settings.shards)
+    erasures = ErasureStore(client, settings.shards)
+    app.include_router(erasures_router(store, erasures), dependencies=bearer)
+    eraser = Eraser(sender, make_codec(settings), settings.shards, erasures)
     visitors = VisitorReader(client, settings.shards)
     app.include_router(visitors_router(store, visitors, eraser), dependencies=bearer)
     saved, sizes = SegmentStore(client), SizeEstimator(client, accounts)

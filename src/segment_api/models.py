@@ -62,12 +62,13 @@ class Connectors(BaseModel):
 
 
 class ApiKey(BaseModel):
-    """An API key without its secret; the times are ISO-8601."""
+    """An API key without its secret; the times are ISO-8601. A rotated key works until `expires_at`."""
 
     id: str
     status: Literal["active", "revoked"]
     created_at: str
     revoked_at: str | None
+    expires_at: str | None = Field(description="a rotated key works until then")
     last_used_at: str | None = Field(description="when a message last came with it; null = never")
 
 

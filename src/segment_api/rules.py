@@ -143,6 +143,8 @@ def _negation(group: Group, names: Mapping[int, str]) -> str:
     audiences = [_name(part, names) for part in group.items if isinstance(part, AudienceItem)]
     if len(audiences) == len(group.items):
         return f"not in {audiences[0]}" if len(audiences) == 1 else f"in none of {', '.join(audiences)}"
+    if len(group.items) == 1:
+        return f"not ({_phrase(group.items[0], names)})"
     return f"not ({' or '.join(_inner(part, names, 'or') for part in group.items)})"
 
 

@@ -112,8 +112,9 @@ def _bounds(item: Item, counts: Mapping[int, int]) -> tuple[int, int]:
         count = counts.get(item.audience_id, 0)
         return count, count
     parts = [_bounds(part, counts) for part in item.items]
+    everybody = sum(counts.values())  # or fewer: who is in several counts several times
     if item.op == "and":
         return 0, min((high for _, high in parts), default=0)
     if item.op == "or":
-        return max((low for low, _ in parts), default=0), sum(high for _, high in parts)
-    return 0, sum(counts.values()) if parts else 0
+        return max((low for low, _ in parts), default=0), min(everybody, sum(high for _, high in parts))
+    return 0, everybody if parts else 0

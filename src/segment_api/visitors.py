@@ -13,16 +13,20 @@ from audience_core.codec import Codec
 from audience_core.domain.members import iso_time
 from audience_core.domain.partitioning import MPID_MAX_CHARS, is_mpid, shard_of, visitor_key
 from audience_core.domain.records import VisitorErased
+from audience_core.errors import RedisUnavailable
 from audience_core.kafka.producer import Outgoing
+from audience_core.observability.logging import get_logger
 from audience_core.redis import keys
 from audience_core.redis.catalog import Catalog, parse
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from audience_core.redis.control import ControlStore
+from audience_core.redis.erasures import ErasureStore
 from audience_core.topics import CHANGES
 from segment_api.errors import ERROR_ANSWERS, InvalidField
 from segment_api.rows import shown_exits, shown_members
 
 ACK_TIMEOUT_S = 5.0
+log = get_logger()
 
 
 class VisitorAudience(BaseModel):
@@ -95,20 +99,24 @@ def _audiences(members: set[str], guards: dict[str, str], catalog: Catalog) -> l
 class Eraser:
     """Publishes erasures of single visitors."""
 
-    def __init__(self, sender: RecordSender, codec: Codec, shards: int) -> None:
+    def __init__(self, sender: RecordSender, codec: Codec, shards: int, erasures: ErasureStore) -> None:
         self._sender = sender
         self._codec = codec
         self._shards = shards
+        self._erasures = erasures
 
     async def erase(self, account: str, mpid: str) -> str:
         """Return the request's id once the erasure is durable. Raises KafkaUnavailable."""
-        request_id = str(uuid.uuid4())
-        record = VisitorErased(
-            account=account, mpid=mpid, received_at=time.time_ns() // 1_000_000, request_id=request_id
-        )
+        request_id, now = str(uuid.uuid4()), time.time_ns() // 1_000_000
+        record = VisitorErased(account=account, mpid=mpid, received_at=now, request_id=request_id)
         key = visitor_key(account, mpid)
-        outgoing = Outgoing(CHANGES, shard_of(key, self._shards), key, self._codec.encode("VisitorErased", record))
+        shard = shard_of(key, self._shards)
+        outgoing = Outgoing(CHANGES, shard, key, self._codec.encode("VisitorErased", record))
         await asyncio.to_thread(self._sender.send_and_wait, [outgoing], ACK_TIMEOUT_S)
+        try:
+            await self._erasures.accept(account, request_id, {shard}, now)
+        except RedisUnavailable as error:
+            log.warning("erasure_not_noted", error=str(error))  # it is durable; its receipt will tell of it
         return request_id
 
 

@@ -21,6 +21,7 @@ from audience_core.domain.shard_state import ShardState
 from audience_core.errors import FencedError, RedisUnavailable, ShardRefused
 from audience_core.redis import keys
 from audience_core.redis.connect import connect
+from audience_core.redis.erasures import ReceiptStore
 from audience_core.redis.shard_store import (
     Applied,
     Operation,
@@ -90,8 +91,10 @@ class Shard:
 
     def apply(self, *records: Record) -> Applied:
         """Apply the next records of the log as one batch."""
-        following = (self.next or 0) + len(records)
-        applied = self.store.apply(SHARD, TOPIC, self.next, following, [operation(record) for record in records])
+        first = self.next or 0
+        following = first + len(records)
+        operations = [operation(record, first + n) for n, record in enumerate(records)]
+        applied = self.store.apply(SHARD, TOPIC, self.next, following, operations)
         self.next = following
         return applied
 
@@ -101,6 +104,7 @@ class Shard:
             "set": self.client.smembers,
             "hash": self.client.hgetall,
             "string": self.client.get,
+            "list": lambda key: self.client.lrange(key, 0, -1),
         }
         return {key: read[self.client.type(key)](key) for key in self.client.scan_iter(count=1000)}
 
@@ -112,12 +116,15 @@ class Shard:
                 self.client.sadd(key, *value)
             elif isinstance(value, dict):
                 self.client.hset(key, mapping=value)
+            elif isinstance(value, list):
+                self.client.rpush(key, *value)
             else:
                 self.client.set(key, value)
 
     def state(self) -> State:
         """The dump in the words of ShardState."""
-        state: State = {part: {} for part in ("members", "guards", "last", "suppressed", "identities", "of", "counts")}
+        parts = ("members", "guards", "last", "suppressed", "identities", "of", "erased", "counts")
+        state: State = {**{part: {} for part in parts}, "receipts": []}
         for key, value in self.dump().items():
             prefix, kind, *rest = key.split(":", 3)
             assert prefix == "{s2}", f"{key} is of another shard"
@@ -127,18 +134,24 @@ class Shard:
                 state["last"][tuple(rest)] = int(value.pop("r"))
                 if value:
                     state["guards"][tuple(rest)] = {member: int(guard) for member, guard in value.items()}
+            elif kind == "r":
+                waiting = ReceiptStore(self.client).waiting(SHARD)
+                state["receipts"] = [
+                    (r.account, r.request_id, r.visitors, r.memberships, r.identities) for r in waiting
+                ]
+                assert sorted({r.offset for r in waiting}) == [r.offset for r in waiting]
             elif kind != "o":
-                part = {"m": "members", "x": "suppressed", "i": "identities", "j": "of"}[kind]
-                state[part][tuple(rest)] = int(value) if kind == "x" else value
+                part = {"m": "members", "x": "suppressed", "i": "identities", "j": "of", "y": "erased"}[kind]
+                state[part][tuple(rest)] = int(value) if kind in "xy" else value
         return state
 
 
-def operation(record: Record) -> Operation:
+def operation(record: Record, offset: int = 0) -> Operation:
     if "changes" in record:
         return change_operation(cast(MembershipChange, record))
     if "mpid" in record:
-        return erase_visitor_operation(cast(VisitorErased, record))
-    return erase_identities_operation(record)
+        return erase_visitor_operation(cast(VisitorErased, record), offset)
+    return erase_identities_operation(record, offset)
 
 
 def expected_state(log: list[Record]) -> State:
@@ -162,6 +175,8 @@ def expected_state(log: list[Record]) -> State:
         "suppressed": oracle.suppressed,
         "identities": {key: mpids for key, mpids in oracle.identities.items() if mpids},
         "of": of,
+        "erased": oracle.erased_identities,
+        "receipts": oracle.receipts,
         "counts": {f"{account}:{member}": count for (account, member), count in oracle.counts.items()},
     }
 
@@ -378,7 +393,7 @@ def test_an_erasure_leaves_nothing_of_the_visitor_but_the_suppression(shard: Sha
     shard.apply(change(identities=("h1", "h2")), erase())
     late = change(identities=("h3",))
     shard.apply(late)
-    assert set(shard.dump()) == {keys.offset(SHARD), keys.counts(SHARD), "{s2}:x:demo:1"}
+    assert set(shard.dump()) == {keys.offset(SHARD), keys.counts(SHARD), keys.receipts(SHARD), "{s2}:x:demo:1"}
 
 
 def test_an_erasure_by_identity_finds_every_visitor_who_came_with_it_and_nobody_else(shard: Shard) -> None:
@@ -392,6 +407,32 @@ def test_an_erasure_by_identity_finds_every_visitor_who_came_with_it_and_nobody_
     assert (applied.erased, applied.counts) == (2, {("demo", 7, 0): 1})
     assert shard.store.recount() == {SHARD: {("demo", 7, 0): 1, ("other", 7, 0): 1}}
     assert shard.client.smembers("{s2}:i:demo:h2") == {"3"}
+
+
+def test_a_change_that_was_on_its_way_when_its_person_was_erased_is_dropped_and_its_visitor_erased(
+    shard: Shard,
+) -> None:
+    """It lay in a gateway's spool while another gateway's erasure went straight to the log."""
+    shard.apply(change(mpid="2", received_at=900))
+    shard.apply(IdentitiesErased(account="demo", identities=["h1"], received_at=1000, request_id="r"))
+    late = shard.apply(change(mpid="1", received_at=1000, identities=("h1",)))
+    assert (late.entered, late.suppressed) == (0, 1)
+    assert shard.apply(change(mpid="2", received_at=950, identities=("h2", "h1"))).counts == {("demo", 7, 0): 0}
+    assert shard.apply(change(mpid="1", received_at=1500)).suppressed == 1
+    # another profile that comes later is another matter
+    assert shard.apply(change(mpid="3", received_at=1001, identities=("h1",))).entered == 1
+
+
+def test_a_receipt_tells_in_numbers_what_was_deleted(shard: Shard) -> None:
+    shard.apply(change(identities=("h1", "h2")), change(mpid="2", identities=("h1",)), change("EXIT", mpid="3"))
+    shard.apply(IdentitiesErased(account="demo", identities=["h1"], received_at=1000, request_id="by-identity"))
+    assert shard.apply(erase("3"), erase("unknown")).receipts == 3
+    store = ReceiptStore(shard.client)
+    found = [(r.kind, r.request_id, r.offset, r.visitors, r.memberships, r.identities) for r in store.waiting(SHARD)]
+    assert found == [("I", "by-identity", 3, 2, 2, 3), ("V", "r", 4, 1, 0, 0), ("V", "r", 5, 0, 0, 0)]
+    store.settle(SHARD, store.waiting(SHARD))
+    assert store.waiting(SHARD) == []
+    assert shard.client.hgetall(keys.erasure("demo", "by-identity")) == {"2:3": "I 2 2 3"}
 
 
 def test_guards_and_suppressions_free_their_memory_later_than_the_rule_needs_them(shard: Shard) -> None:

@@ -1,5 +1,7 @@
 """The control, listing and visitor routes against a real Redis."""
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 
@@ -206,5 +208,23 @@ def test_a_visitor_shows_what_they_are_in_and_what_they_left(api: Api) -> None:
                 {"audience_id": 4, "name": None, "member": True, "changed_at": None},
             ],
         }
+
+    api.run(scenario)
+
+
+def test_a_body_over_the_limit_is_413_whether_it_tells_its_length_or_not(api: Api) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * 100_000
+
+    async def scenario(http: httpx.AsyncClient) -> None:
+        http.headers.update(ADMIN)
+        for content in (b" " * 1_000_001, chunks()):
+            answer = await http.post("/v1/accounts", content=content)
+            assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
+        assert (await http.post("/v1/accounts", content=chunks(), headers={"Authorization": "x"})).status_code == 401
+        json_type = {"Content-Type": "application/json"}
+        padded = b'{"id":"acme","name":"Acme"}' + b" " * 900_000
+        assert (await http.post("/v1/accounts", content=padded, headers=json_type)).status_code == 201
 
     api.run(scenario)

@@ -1,13 +1,10 @@
 """A broker that tests may stop, and the system on it."""
 
-import contextlib
-import json
+import functools
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +13,9 @@ import pytest
 from audience_stream.embedded import EmbeddedKafka
 from tests.pipeline.kafka_cluster import KafkaCluster
 from tests.pipeline.running import Stack
+from tests.pipeline.starting import started
 
-StartStack = Callable[..., contextlib.AbstractContextManager[Stack]]
+StartStack = Callable[..., AbstractContextManager[Stack]]
 
 
 class Broker(Protocol):
@@ -84,31 +82,5 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 def start_stack(broker: Broker, tmp_path: Path) -> StartStack:
     """Start the system on the broker, with further settings."""
 
-    @contextlib.contextmanager
-    def start(**settings: str) -> Iterator[Stack]:
-        ready_file, log = tmp_path / "ready.json", tmp_path / "up.log"
-        ports = dict.fromkeys(("AUDIENCE_GATEWAY_PORT", "AUDIENCE_API_PORT", "AUDIENCE_METRICS_PORT"), "0")
-        kafka = {"AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": broker.address, "AUDIENCE_KAFKA_REPLICATION": "1"}
-        rest = {"AUDIENCE_SHARDS": "8", "AUDIENCE_LOG_LEVEL": "warning"}
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "audience_stream", "up", "--ready-file", str(ready_file)],
-                env={**inherited, **ports, **kafka, **rest, **settings},
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-            )
-            try:
-                until = time.monotonic() + 60
-                while not ready_file.exists():
-                    assert process.poll() is None, log.read_text()
-                    assert time.monotonic() < until, log.read_text()
-                    time.sleep(0.05)
-                stack = Stack(json.loads(ready_file.read_text()), process, log)
-                with stack.http:
-                    yield stack
-            finally:
-                process.send_signal(signal.SIGINT)
-                process.wait(30)
-
-    return start
+    kafka = {"AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": broker.address, "AUDIENCE_KAFKA_REPLICATION": "1"}
+    return functools.partial(started, tmp_path, AUDIENCE_SHARDS="8", **kafka)

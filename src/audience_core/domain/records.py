@@ -41,6 +41,18 @@ class IdentitiesErased(TypedDict):
     request_id: str
 
 
+class ErasureCarriedOut(TypedDict):
+    account: str
+    request_id: str
+    shard: int
+    offset: int
+    received_at: int
+    carried_out_at: int
+    visitors: int
+    memberships: int
+    identities: int
+
+
 class AudienceSubscription(TypedDict):
     account: str
     audience_id: int

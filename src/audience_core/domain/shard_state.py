@@ -21,12 +21,20 @@ class ShardState:
     last_received: dict[Visitor, int] = field(default_factory=dict)
     suppressed: dict[Visitor, int] = field(default_factory=dict)
     identities: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    erased_identities: dict[tuple[str, str], int] = field(default_factory=dict)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    receipts: list[tuple[str, str, int, int, int]] = field(default_factory=list)
+    """(account, request id, visitors, memberships, identities) of each erasure"""
 
     def change(self, record: MembershipChange) -> None:
         """Apply one profile's changes in array order."""
         visitor = (record["account"], record["mpid"])
         received = record["received_at"]
+        for identity in record["identities"]:
+            at = self.erased_identities.get((record["account"], identity))
+            if at is not None and received <= at:  # it was on its way when the person was erased
+                self._erase(visitor, at)
+                return
         erased_at = self.suppressed.get(visitor)
         if erased_at is not None:
             if received - erased_at <= self.suppression_ms:
@@ -48,13 +56,19 @@ class ShardState:
 
     def erase_visitor(self, record: VisitorErased) -> None:
         """Forget a visitor and drop what comes later."""
-        self._erase((record["account"], record["mpid"]), record["received_at"])
+        deleted = self._erase((record["account"], record["mpid"]), record["received_at"])
+        self.receipts.append((record["account"], record["request_id"], *deleted))
 
     def erase_identities(self, record: IdentitiesErased) -> None:
         """Forget every visitor that came with one of the identities."""
+        account, received = record["account"], record["received_at"]
+        deleted = Counter[int]()
         for identity in record["identities"]:
-            for mpid in sorted(self.identities.get((record["account"], identity), set())):
-                self._erase((record["account"], mpid), record["received_at"])
+            for mpid in sorted(self.identities.get((account, identity), set())):
+                deleted.update(dict(enumerate(self._erase((account, mpid), received))))
+            key = (account, identity)
+            self.erased_identities[key] = max(received, self.erased_identities.get(key, received))
+        self.receipts.append((account, record["request_id"], deleted[0], deleted[1], deleted[2]))
 
     def _set(self, visitor: Visitor, member: str, *, present: bool) -> None:
         members = self.members[visitor]
@@ -63,12 +77,16 @@ class ShardState:
         (members.add if present else members.discard)(member)
         self.counts[visitor[0], member] += 1 if present else -1
 
-    def _erase(self, visitor: Visitor, received: int) -> None:
-        for member in self.members.pop(visitor, set()):
+    def _erase(self, visitor: Visitor, received: int) -> tuple[int, int, int]:
+        members = self.members.pop(visitor, set())
+        for member in members:
             self.counts[visitor[0], member] -= 1
         self.guards.pop(visitor, None)
-        self.last_received.pop(visitor, None)
-        for (account, _), mpids in self.identities.items():
-            if account == visitor[0]:
-                mpids.discard(visitor[1])
+        known_by = [
+            mpids for (account, _), mpids in self.identities.items() if account == visitor[0] and visitor[1] in mpids
+        ]
+        for mpids in known_by:
+            mpids.discard(visitor[1])
+        was_known = self.last_received.pop(visitor, None) is not None or bool(members or known_by)
         self.suppressed[visitor] = max(received, self.suppressed.get(visitor, received))
+        return int(was_known), len(members), len(known_by)

@@ -38,7 +38,7 @@ GATEWAY_ACK = Histogram(
 )
 GATEWAY_UNAVAILABLE = Counter(
     "audience_gateway_unavailable_total",
-    "Answers 503 by reason: kafka, producer_queue_full, redis, connections, internal",
+    "Answers 503 by reason: kafka, producer_queue_full, spool, redis, connections, internal",
     ["reason"],
 )
 GATEWAY_PROFILES = Counter("audience_gateway_profiles_total", "Profiles of accepted membership messages")
@@ -47,6 +47,9 @@ GATEWAY_CHANGES = Counter(
 )
 GATEWAY_SKIPPED = Counter(
     "audience_gateway_skipped_changes_total", "Changes that change no membership, by reason", ["reason"]
+)
+GATEWAY_THROTTLED = Counter(
+    "audience_gateway_throttled_requests_total", "Membership messages answered 429 because of their account's quota"
 )
 GATEWAY_SPOOLED = Counter(
     "audience_gateway_spooled_records_total", "Records written to the disk spool instead of Kafka"
@@ -160,7 +163,7 @@ _start_at_zero(
     "wrong_schema",
 )
 _start_at_zero(KAFKA_FAILED, *(topic.name for topic in TOPICS))
-_start_at_zero(GATEWAY_UNAVAILABLE, "kafka", "producer_queue_full", "redis", "connections", "internal")
+_start_at_zero(GATEWAY_UNAVAILABLE, "kafka", "producer_queue_full", "spool", "redis", "connections", "internal")
 _start_at_zero(GATEWAY_SKIPPED, "attribute_update", "audience_removed", "identity_malformed")
 _start_at_zero(WORKER_REBALANCES, "assigned", "revoked", "lost")
 _start_at_zero(WORKER_FENCED, "behind", "ahead")

@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  {sN}:o   HASH topic, offset
 -- KEYS[2]  {sN}:c   HASH account:member -> count
---          Every other key has the same hash tag and is built from it: {sN}:m: v: x: i: j: (see keys.py).
+--          Every other key has the same hash tag and is built from it: {sN}:m: v: x: i: j: y: and r (see keys.py).
 -- ARGV[1]  topic id that the batch was read from
 -- ARGV[2]  offset that the caller believes is stored, '' for none
 -- ARGV[3]  offset to store: the one after the batch's last record
@@ -11,17 +11,19 @@
 -- ARGV[6]  time to live of guards, s ARGV[7]  time to live of suppressions, s
 -- ARGV[8…] operations in log order:
 --          'M' account mpid received_at n (member signed_time)*n k (identity)*k
---          'V' account mpid received_at
---          'I' account received_at k (identity)*k
+--          'V' account mpid received_at request_id offset
+--          'I' account received_at request_id offset k (identity)*k
+--          Each erasure appends its receipt to the list {sN}:r, for the worker to publish.
 -- Returns  {'TOPIC', stored topic}    nothing done: the log is another one
 --          {'OFFSET', stored offset}  nothing done: the caller's belief is wrong ('' = nothing stored)
---          {'OK', {entered, left, unchanged, stale, suppressed, erased}, {field…}, {count…}}  counts that were touched
+--          {'OK', {entered, left, unchanged, stale, suppressed, erased}, {field…}, {count…}, receipts}
+--                 counts that were touched, and the number of receipts that wait
 --
 -- Why one script: sets, guards, counts and the offset must never be seen, saved or lost apart from one another.
 -- Whether a guard or a suppression has expired is decided by received_at of the records, never by a clock: a replay
 -- decides as the first run did. Redis's own expiry only frees memory.
 
-local stored = redis.call('HMGET', KEYS[1], 'topic', 'offset')
+local stored = redis.call('HMGET', KEYS[1], 'topic', 'offset', 'erased')
 if stored[1] and stored[1] ~= ARGV[1] then
   return {'TOPIC', stored[1]}
 end
@@ -34,6 +36,7 @@ local counts_key = KEYS[2]
 local window, suppression = tonumber(ARGV[4]), tonumber(ARGV[5])
 local guard_ttl, suppression_ttl = ARGV[6], ARGV[7]
 local entered, left, unchanged, stale, suppressed, erased = 0, 0, 0, 0, 0, 0
+local newest_erasure = stored[3] and tonumber(stored[3]) or -math.huge
 local touched = {}
 
 local function count(account, member, by)
@@ -92,6 +95,22 @@ local function change(account, mpid, received_at, first, n)
   redis.call('EXPIRE', guards, guard_ttl)
 end
 
+-- A change that was received before an erasure by one of its identities, but stands behind it in the log: it waited in a
+-- gateway's spool, or gateways' producers overtook one another. Only a record older than the shard's newest erasure by
+-- identity is looked up, so nothing else pays for it.
+local function erased_in_flight(account, received_at, first, k)
+  if k == 0 or tonumber(received_at) > newest_erasure then
+    return false
+  end
+  for i = first, first + k - 1 do
+    local erased_at = redis.call('GET', tag .. 'y:' .. account .. ':' .. ARGV[i])
+    if erased_at and tonumber(received_at) <= tonumber(erased_at) then
+      return erased_at
+    end
+  end
+  return false
+end
+
 local function identify(account, mpid, first, k)
   for i = first, first + k - 1 do
     redis.call('SADD', tag .. 'i:' .. account .. ':' .. ARGV[i], mpid)
@@ -99,16 +118,21 @@ local function identify(account, mpid, first, k)
   end
 end
 
-local function erase(account, mpid, received_at)
+local function erase(account, mpid, received_at, receipt)
   local visitor = account .. ':' .. mpid
   local members, identities = tag .. 'm:' .. visitor, tag .. 'j:' .. visitor
-  for _, member in ipairs(redis.call('SMEMBERS', members)) do
+  local was_in, known_by = redis.call('SMEMBERS', members), redis.call('SMEMBERS', identities)
+  for _, member in ipairs(was_in) do
     count(account, member, -1)
   end
-  for _, identity in ipairs(redis.call('SMEMBERS', identities)) do
+  for _, identity in ipairs(known_by) do
     redis.call('SREM', tag .. 'i:' .. account .. ':' .. identity, mpid)
   end
-  redis.call('DEL', members, identities, tag .. 'v:' .. visitor)
+  if redis.call('DEL', members, identities, tag .. 'v:' .. visitor) > 0 then
+    receipt.visitors = receipt.visitors + 1
+  end
+  receipt.memberships = receipt.memberships + #was_in
+  receipt.identities = receipt.identities + #known_by
   local key = tag .. 'x:' .. visitor
   local earlier = redis.call('GET', key)
   if earlier and tonumber(earlier) > tonumber(received_at) then
@@ -118,6 +142,33 @@ local function erase(account, mpid, received_at)
   erased = erased + 1
 end
 
+local function nothing()
+  return {visitors = 0, memberships = 0, identities = 0}
+end
+
+-- everything as text: a number of JSON may lose digits
+local function file(receipt, kind, account, request_id, offset, received_at)
+  redis.call('RPUSH', tag .. 'r', cjson.encode({kind, account, request_id, offset, received_at,
+    tostring(receipt.visitors), tostring(receipt.memberships), tostring(receipt.identities)}))
+end
+
+local function erase_identities(account, received_at, receipt, first, k)
+  for i = first, first + k - 1 do
+    for _, mpid in ipairs(redis.call('SMEMBERS', tag .. 'i:' .. account .. ':' .. ARGV[i])) do
+      erase(account, mpid, received_at, receipt)
+    end
+    local key = tag .. 'y:' .. account .. ':' .. ARGV[i]
+    local earlier = redis.call('GET', key)
+    if not earlier or tonumber(earlier) < tonumber(received_at) then
+      redis.call('SET', key, received_at, 'EX', suppression_ttl)
+    end
+  end
+  if k > 0 and tonumber(received_at) > newest_erasure then
+    newest_erasure = tonumber(received_at)
+    redis.call('HSET', KEYS[1], 'erased', received_at)
+  end
+end
+
 local i = 8
 while i <= #ARGV do
   local op, account = ARGV[i], ARGV[i + 1]
@@ -125,7 +176,11 @@ while i <= #ARGV do
     local mpid, received_at, n = ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
     local first = i + 5
     local k = tonumber(ARGV[first + 2 * n])
-    if is_suppressed(account .. ':' .. mpid, received_at) then
+    local in_flight = erased_in_flight(account, received_at, first + 2 * n + 1, k)
+    if in_flight then
+      erase(account, mpid, in_flight, nothing())
+      suppressed = suppressed + n
+    elseif is_suppressed(account .. ':' .. mpid, received_at) then
       suppressed = suppressed + n
     else
       change(account, mpid, received_at, first, n)
@@ -133,16 +188,15 @@ while i <= #ARGV do
     end
     i = first + 2 * n + 1 + k
   elseif op == 'V' then
-    erase(account, ARGV[i + 2], ARGV[i + 3])
-    i = i + 4
+    local receipt = nothing()
+    erase(account, ARGV[i + 2], ARGV[i + 3], receipt)
+    file(receipt, op, account, ARGV[i + 4], ARGV[i + 5], ARGV[i + 3])
+    i = i + 6
   elseif op == 'I' then
-    local received_at, k = ARGV[i + 2], tonumber(ARGV[i + 3])
-    for j = i + 4, i + 3 + k do
-      for _, mpid in ipairs(redis.call('SMEMBERS', tag .. 'i:' .. account .. ':' .. ARGV[j])) do
-        erase(account, mpid, received_at)
-      end
-    end
-    i = i + 4 + k
+    local received_at, k, receipt = ARGV[i + 2], tonumber(ARGV[i + 5]), nothing()
+    erase_identities(account, received_at, receipt, i + 6, k)
+    file(receipt, op, account, ARGV[i + 3], ARGV[i + 4], received_at)
+    i = i + 6 + k
   else
     -- only a caller's bug gets here: fail loudly, since the offset is not stored and the batch will be tried again
     return redis.error_reply('apply.lua: unknown operation at argument ' .. i)
@@ -157,4 +211,4 @@ end
 for n = 1, #fields do
   values[n] = redis.call('HGET', counts_key, fields[n])
 end
-return {'OK', {entered, left, unchanged, stale, suppressed, erased}, fields, values}
+return {'OK', {entered, left, unchanged, stale, suppressed, erased}, fields, values, redis.call('LLEN', tag .. 'r')}

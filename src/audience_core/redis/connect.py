@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import redis
 import redis.asyncio
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -47,7 +48,9 @@ def connect_async(settings: CoreSettings) -> AsyncRedis:
     url = settings.redis_url.get_secret_value()
     if settings.redis_mode == "cluster":
         return cast(AsyncRedis, redis.asyncio.RedisCluster.from_url(url, **options))
-    return AsyncRedis.from_url(url, **options)
+    # a crowd waits for a connection; redis-py's ordinary pool would call it a failure of Redis
+    bounds = {"max_connections": settings.redis_connections, "timeout": settings.redis_timeout.total_seconds()}
+    return AsyncRedis.from_pool(BlockingConnectionPool.from_url(url, **options, **bounds))
 
 
 def _options(settings: CoreSettings) -> dict[str, Any]:

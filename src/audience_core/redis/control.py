@@ -4,7 +4,8 @@ import hmac
 import json
 import secrets
 import time
-from typing import Any, Literal, TypedDict, cast
+from datetime import timedelta
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from audience_core.domain.members import iso_time
 from audience_core.errors import AlreadyExists, NotFound
@@ -34,6 +35,8 @@ class ApiKey(TypedDict):
     status: KeyStatus
     created_at: str
     revoked_at: str | None
+    expires_at: str | None
+    """when a rotated key ends to work; None while it was not rotated"""
 
 
 class ListedKey(ApiKey):
@@ -48,6 +51,13 @@ class KeyRecord(TypedDict):
     account: str
     id: str
     status: KeyStatus
+    expires_at: NotRequired[str | None]
+
+
+def status_of(key: "ApiKey | KeyRecord", now: str) -> KeyStatus:
+    """A key whose grace after a rotation is over counts as revoked. `now` in ISO-8601, as iso_time writes it."""
+    expires_at = key.get("expires_at")
+    return "revoked" if expires_at is not None and expires_at <= now else key["status"]
 
 
 class NewKey(TypedDict):
@@ -62,20 +72,27 @@ def key_digest(pepper: bytes, secret: str) -> str:
     return hmac.digest(pepper, b"api-key:" + secret.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
-def _now() -> str:
-    return iso_time(time.time_ns() // 1_000_000)
+def now() -> str:
+    """The time in ISO-8601, comparable as a text."""
+    return _after(timedelta(0))
+
+
+def _after(delay: timedelta) -> str:
+    return iso_time(time.time_ns() // 1_000_000 + int(delay.total_seconds() * 1000))
 
 
 class ControlStore:
     """Reads and writes the control plane. Methods raise NotFound, AlreadyExists or RedisUnavailable."""
 
-    def __init__(self, client: AsyncRedis, pepper: bytes) -> None:
+    def __init__(self, client: AsyncRedis, pepper: bytes, key_grace: timedelta = timedelta(days=1)) -> None:
+        """`key_grace`: for how long a rotated key works beside the new one."""
         self._client: Any = client
         self._pepper = pepper
+        self._key_grace = key_grace
 
     async def create_account(self, account: str, name: str) -> Account:
         """Create an account; AlreadyExists when the id is taken."""
-        created = Account(id=account, name=name, created_at=_now())
+        created = Account(id=account, name=name, created_at=now())
         async with async_redis_faults("creating an account"):
             if not await self._client.hsetnx(keys.ACCOUNTS, account, json.dumps(created)):
                 raise AlreadyExists(f"account {account} exists already")
@@ -97,7 +114,7 @@ class ControlStore:
     async def create_connector(self, account: str, provider: str, name: str, partner: str) -> Connector:
         """Create a connector of an account."""
         await self.account(account)
-        connector = Connector(id=secrets.token_hex(8), provider=provider, name=name, partner=partner, created_at=_now())
+        connector = Connector(id=secrets.token_hex(8), provider=provider, name=name, partner=partner, created_at=now())
         async with async_redis_faults("creating a connector"):
             await self._client.hset(keys.connectors(account), connector["id"], json.dumps(connector))
         return connector
@@ -128,7 +145,7 @@ class ControlStore:
         await self.account(account)
         key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         digest = key_digest(self._pepper, secret)
-        listed = ApiKey(id=key_id, status="active", created_at=_now(), revoked_at=None)
+        listed = ApiKey(id=key_id, status="active", created_at=now(), revoked_at=None, expires_at=None)
         stored = {**listed, "digest": digest}
         async with async_redis_faults("creating an API key"):
             await self._client.hset(keys.account_keys(account), key_id, json.dumps(stored))
@@ -141,35 +158,37 @@ class ControlStore:
         async with async_redis_faults("listing API keys"):
             stored = await self._sorted(keys.account_keys(account), "created_at")
             used = await self._client.hgetall(keys.activity(account))
-        return [
-            ListedKey(
-                id=k["id"],
-                status=k["status"],
-                created_at=k["created_at"],
-                revoked_at=k["revoked_at"],
-                last_used_at=iso_time(int(used[KEY_FIELD + k["id"]])) if KEY_FIELD + k["id"] in used else None,
-            )
-            for k in stored
-        ]
+        return [_listed(key, used.get(KEY_FIELD + key["id"])) for key in stored]
 
     async def revoke_key(self, account: str, key_id: str) -> None:
         """Revoke a key for good, or NotFound. Gateways notice within seconds."""
-        await self.account(account)
-        async with async_redis_faults("revoking an API key"):
-            found = await self._client.hget(keys.account_keys(account), key_id)
-            if found is None:
-                raise NotFound(f"account {account} has no API key {key_id}")
-            stored = json.loads(found)
-            stored.update(status="revoked", revoked_at=stored["revoked_at"] or _now())
-            # the gateways' record first: a crash between the two must leave the key revoked, not shown as revoked
-            await self._publish_key(stored["digest"], KeyRecord(account=account, id=key_id, status="revoked"))
-            await self._client.hset(keys.account_keys(account), key_id, json.dumps(stored))
+        stored = await self._stored_key(account, key_id)
+        await self._end_key(account, {**stored, "status": "revoked", "revoked_at": stored["revoked_at"] or now()})
 
     async def rotate_key(self, account: str, key_id: str) -> NewKey:
-        """Make a new key beside an old one; the old one works until it is revoked."""
-        if key_id not in {key["id"] for key in await self.api_keys(account)}:
+        """Make a new key beside an old one, which works for the grace time and counts as revoked then."""
+        stored = await self._stored_key(account, key_id)
+        new = await self.create_key(account)
+        expires_at = min(stored.get("expires_at") or "9", _after(self._key_grace))
+        await self._end_key(account, {**stored, "expires_at": expires_at})
+        return new
+
+    async def _stored_key(self, account: str, key_id: str) -> dict[str, Any]:
+        await self.account(account)
+        async with async_redis_faults("reading an API key"):
+            found = await self._client.hget(keys.account_keys(account), key_id)
+        if found is None:
             raise NotFound(f"account {account} has no API key {key_id}")
-        return await self.create_key(account)
+        return cast("dict[str, Any]", json.loads(found))
+
+    async def _end_key(self, account: str, stored: dict[str, Any]) -> None:
+        record = KeyRecord(
+            account=account, id=stored["id"], status=stored["status"], expires_at=stored.get("expires_at")
+        )
+        async with async_redis_faults("writing an API key"):
+            # the gateways' record first: a crash between the two must leave the key revoked, not shown as revoked
+            await self._publish_key(stored["digest"], record)
+            await self._client.hset(keys.account_keys(account), stored["id"], json.dumps(stored))
 
     async def key_records(self) -> tuple[str, dict[str, KeyRecord]]:
         """(version, digest → record) of every key, for the gateway's cache."""
@@ -196,3 +215,18 @@ class ControlStore:
     async def _sorted(self, key: str, by: str) -> list[Any]:
         stored = await self._client.hgetall(key)
         return sorted((json.loads(text) for text in stored.values()), key=lambda entry: entry[by])
+
+
+def _listed(stored: dict[str, Any], used_at: str | None) -> ListedKey:
+    expires_at = stored.get("expires_at")
+    key = ListedKey(
+        id=stored["id"],
+        status=stored["status"],
+        created_at=stored["created_at"],
+        revoked_at=stored["revoked_at"],
+        expires_at=expires_at,
+        last_used_at=None if used_at is None else iso_time(int(used_at)),
+    )
+    if status_of(key, now()) == "revoked" and key["revoked_at"] is None:
+        return {**key, "status": "revoked", "revoked_at": expires_at}
+    return key

@@ -34,6 +34,16 @@ def offset(shard: int) -> str:
     return f"{{s{shard}}}:o"
 
 
+def receipts(shard: int) -> str:
+    """LIST of JSON receipts of erasures that the worker has not published yet."""
+    return f"{{s{shard}}}:r"
+
+
+def erasure(account: str, request_id: str) -> str:
+    """HASH what is known of an erasure: see redis/erasures.py."""
+    return f"erasures:{account}:{request_id}"
+
+
 def parse_members(key: str) -> tuple[int, str]:
     """(shard, account) of the key of a member set."""
     tag, _, rest = key.partition(":m:")

@@ -9,6 +9,7 @@ from audience_core.domain.records import IdentitiesErased, MembershipChange, Vis
 from audience_core.errors import FencedError, ShardRefused
 from audience_core.redis import keys, scripts
 from audience_core.redis.connect import Redis, redis_faults
+from audience_core.redis.erasures import ReceiptStore
 from audience_core.settings import CoreSettings
 
 Operation = list[str | int]
@@ -27,14 +28,15 @@ def change_operation(record: MembershipChange) -> Operation:
     return operation
 
 
-def erase_visitor_operation(record: VisitorErased) -> Operation:
-    """Arguments of the script for the erasure of one visitor."""
-    return ["V", record["account"], record["mpid"], record["received_at"]]
+def erase_visitor_operation(record: VisitorErased, offset: int) -> Operation:
+    """Arguments of the script for the erasure of one visitor, which stands at an offset of the shard's log."""
+    return ["V", record["account"], record["mpid"], record["received_at"], record["request_id"], offset]
 
 
-def erase_identities_operation(record: IdentitiesErased) -> Operation:
-    """Arguments of the script for an erasure by identities."""
-    return ["I", record["account"], record["received_at"], len(record["identities"]), *record["identities"]]
+def erase_identities_operation(record: IdentitiesErased, offset: int) -> Operation:
+    """Arguments of the script for an erasure by identities, which stands at an offset of the shard's log."""
+    identities = record["identities"]
+    return ["I", record["account"], record["received_at"], record["request_id"], offset, len(identities), *identities]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Applied:
     suppressed: int
     erased: int
     counts: Counts
+    receipts: int = 0
+    """receipts of erasures that wait to be published, of this batch and of earlier ones"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class ShardStore:
 
     def __init__(self, client: Redis, settings: CoreSettings) -> None:
         self._client: Any = client
+        self.receipts = ReceiptStore(client)
         window_s, suppression_s = settings.window_ms // 1000, settings.suppression_ms // 1000
         # Redis's expiry may only be later than the rule's: a worker that lags by up to a window decides the same.
         # The read side shows an exit for an hour, so a guard lives at least that long.
@@ -96,7 +101,7 @@ class ShardStore:
             )
         entered, left, unchanged, stale, suppressed, erased = reply[1]
         counts = {_parse_field(field): int(count) for field, count in zip(reply[2], reply[3], strict=True)}
-        return Applied(entered, left, unchanged, stale, suppressed, erased, counts)
+        return Applied(entered, left, unchanged, stale, suppressed, erased, counts, int(reply[4]))
 
     def snapshot(self, shard: int) -> tuple[Counts, int]:
         """All counts of a shard and the offset that they belong to, read at one moment."""
