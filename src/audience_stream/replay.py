@@ -78,6 +78,11 @@ def put_back(settings: CoreSettings, *, account: str | None = None, reason: str 
     return replayed, refused
 
 
+def put_back_of(account: str, reason: str) -> tuple[int, int]:
+    """As put_back, for the console of the segment API."""
+    return put_back(load(CoreSettings), account=account, reason=reason)
+
+
 def replay(
     reason: Annotated[str | None, typer.Option(help="only letters with this reason")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,

@@ -23,7 +23,7 @@ from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, an
 from segment_api.body_limit import BodyLimit
 from segment_api.console.app import create_console, is_console_path
 from segment_api.console.changes import Changes
-from segment_api.console.services import Services
+from segment_api.console.services import Replay, Services
 from segment_api.console.sessions import SessionStore
 from segment_api.control import control_router
 from segment_api.erasures import erasures_router
@@ -42,9 +42,17 @@ log = get_logger()
 
 
 def create_app(
-    settings: ApiSettings, *, client: AsyncRedis, sender: RecordSender, routers: Iterable[APIRouter] = ()
+    settings: ApiSettings,
+    *,
+    client: AsyncRedis,
+    sender: RecordSender,
+    routers: Iterable[APIRouter] = (),
+    replay: Replay | None = None,
 ) -> "SegmentApi":
-    """Wire the whole service. `routers` are further routes; those below `/v1` ask for the admin token too."""
+    """Wire the whole service. `routers` are further routes; those below `/v1` ask for the admin token too.
+
+    `replay` puts dead letters back on behalf of the console.
+    """
     store = ControlStore(client, settings.required_pepper(), settings.key_grace)
     accounts = AccountCache(client)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -83,6 +91,7 @@ def create_app(
         health=health,
         changes=Changes(client),
         gateway_url=settings.gateway_url,
+        replay=replay,
     )
     return SegmentApi(segments, app, create_console(services), client, token, on_close=services.changes.close)
 

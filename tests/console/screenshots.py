@@ -3,16 +3,11 @@
 Example: python -m tests.console.screenshots docs/console
 """
 
-import json
-import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +15,7 @@ import redis
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from audience_core.redis import keys
-from tests.pipeline.running import Stack, eventually
+from tests.pipeline.running import Stack, eventually, start
 
 SIZES: dict[str, ViewportSize] = {
     "desktop": {"width": 1280, "height": 860},
@@ -41,23 +36,6 @@ NAMES = [
     "Gift card owners",
 ]
 MPID = "-8236454195863925914"
-
-
-@contextmanager
-def running() -> Iterator[Stack]:
-    """A system of our own on free ports."""
-    ports = dict.fromkeys(("AUDIENCE_GATEWAY_PORT", "AUDIENCE_API_PORT", "AUDIENCE_METRICS_PORT"), "0")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "up.log").open("wb") as log:
-        ready_file = Path(folder, "ready.json")
-        command = [sys.executable, "-m", "audience_stream", "up", "--ready-file", str(ready_file)]
-        process = subprocess.Popen(command, env={**inherited, **ports}, stdout=log, stderr=log)
-        try:
-            eventually(ready_file.exists, 90)
-            yield Stack(json.loads(ready_file.read_text()), process, Path(log.name))
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 def fill(stack: Stack) -> str:
@@ -156,7 +134,7 @@ def main() -> int:
         return 2
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    with running() as stack, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as own, start(Path(own), {}) as stack, sync_playwright() as playwright:
         segment = fill(stack)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         shoot(browser, stack, segment, folder)

@@ -178,6 +178,16 @@ def test_the_connector_page_is_live_and_sends_a_test_message(person: Person) -> 
     page.locator("#requests").get_by_text("Accepted").first.wait_for()
 
 
+def test_a_dead_letter_is_shown_with_its_reason_and_replayed_on_a_press(person: Person) -> None:
+    page, stack = person.page, person.stack
+    malformed = {"mpid": "dead-1", "audiences": [{"audience_id": "no number", "action": "add"}]}
+    stack.message("audience_membership_change_request", user_profiles=[malformed])
+    person.open(f"/integrations/connectors/{stack.ready['connector_id']}")
+    reason = page.locator("#pulse li").filter(has_text="audience_malformed")
+    reason.get_by_role("button", name="Replay").click()
+    page.get_by_text("0 dead letters were replayed; 1 are still refused.").wait_for(timeout=30_000)
+
+
 def test_hostile_names_are_shown_as_they_are(person: Person) -> None:
     page, stack = person.page, person.stack
     names = {

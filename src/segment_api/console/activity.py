@@ -30,6 +30,10 @@ REASONS = {
 }
 
 
+DEAD_LETTERS = frozenset({"profile_malformed", "audience_malformed", "mpid_missing", "occurred_in_future"})
+"""Reasons with which something was kept as a dead letter."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """An account's activity as the pages draw it."""

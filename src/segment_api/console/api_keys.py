@@ -26,12 +26,12 @@ async def generate(visit: Visit) -> Response:
 
 
 async def rotate(visit: Visit) -> Response:
-    """Make a key beside an old one. Both work until the old one is revoked."""
+    """Make a key beside an old one, which goes on working for the grace time."""
     old = await _key(visit)
     made = await visit.services.store.rotate_key(visit.account_id, old["id"])
     await visit.services.sessions.hand_over(visit.session, made["id"], made["secret"])
     await visit.done(
-        f"A new key was made beside {old['id']}. Both work: put the new one into mParticle, then revoke the old one."
+        f"A new key was made beside {old['id']}, which works for a while yet: put the new one into mParticle meanwhile."
     )
     return visit.to(PATH, shown=made["id"])
 

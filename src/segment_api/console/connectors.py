@@ -1,8 +1,11 @@
 """Integrations › Integration Hub › Pull: the catalogue, connectors, and one connector's page."""
 
+import asyncio
+
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from audience_core.observability.logging import get_logger
 from segment_api.console import activity
 from segment_api.console.check import check_key
 from segment_api.console.visit import Page, Visit
@@ -15,6 +18,11 @@ CATALOGUE = {
     )
 }
 LISTED = 10
+REPLAY_S = 20.0
+"""So long a person waits for the result; the replay itself goes on."""
+
+_going_on: set["asyncio.Task[tuple[int, int]]"] = set()
+log = get_logger()
 
 
 async def catalogue(visit: Visit) -> Response:
@@ -80,6 +88,7 @@ async def show(visit: Visit) -> Response:
         can_check=bool(services.gateway_url),
         shown=await activity.shown(services, account),
         explained=activity.explained,
+        replayable=activity.DEAD_LETTERS if services.replay else (),
     )
 
 
@@ -90,6 +99,31 @@ async def check(visit: Visit) -> Response:
     result = await check_key(visit.services.gateway_url, visit.form.get("key", "").strip())
     await (visit.done if result.passed else visit.failed)(result.text)
     return visit.to(f"/integrations/connectors/{connector}")
+
+
+async def replay(visit: Visit) -> Response:
+    """Put the dead letters with a reason back that can be read by now."""
+    connector, reason, put_back = visit.part("connector"), visit.form.get("reason", ""), visit.services.replay
+    await visit.services.store.connector(visit.account_id, connector)
+    if put_back is None or reason not in activity.DEAD_LETTERS:
+        await visit.failed("Nothing was replayed: there is no such dead letter.")
+        return visit.to(f"/integrations/connectors/{connector}")
+    working = asyncio.create_task(asyncio.to_thread(put_back, visit.account_id, reason))
+    _going_on.add(working)
+    working.add_done_callback(_ended)
+    done, _ = await asyncio.wait({working}, timeout=REPLAY_S)
+    if done:
+        replayed, refused = working.result()
+        await visit.done(f"{replayed} dead letters were replayed; {refused} are still refused.")
+    else:
+        await visit.done("The replay goes on: there are many dead letters. Counts change as it gets to them.")
+    return visit.to(f"/integrations/connectors/{connector}")
+
+
+def _ended(working: "asyncio.Task[tuple[int, int]]") -> None:
+    _going_on.discard(working)
+    if not working.cancelled() and (error := working.exception()):
+        log.warning("replay_failed", error=str(error))
 
 
 async def confirm_delete(visit: Visit) -> Response:
@@ -114,6 +148,7 @@ ROUTES: list[tuple[str, str, Page]] = [
     ("POST", "/integrations/pull/{provider}", create),
     ("GET", "/integrations/connectors/{connector}", show),
     ("POST", "/integrations/connectors/{connector}/check", check),
+    ("POST", "/integrations/connectors/{connector}/replay", replay),
     ("GET", "/integrations/connectors/{connector}/delete", confirm_delete),
     ("POST", "/integrations/connectors/{connector}/delete", delete),
 ]

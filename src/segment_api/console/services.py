@@ -1,5 +1,6 @@
 """What the pages read and write: the very objects that the HTTP API uses."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from audience_core.redis.activity import ActivityReader
@@ -14,6 +15,9 @@ from segment_api.segment_routes import SegmentReader
 from segment_api.served import SegmentMatcher
 from segment_api.sizes import SizeEstimator
 from segment_api.visitors import Eraser, VisitorReader
+
+Replay = Callable[[str, str], tuple[int, int]]
+"""(account, reason) → dead letters put back and still refused. It blocks, and reads all dead letters there are."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +39,5 @@ class Services:
     changes: Changes
     gateway_url: str
     """Base URL of the gateway as this process reaches it; empty when it is not set."""
+    replay: Replay | None
+    """Puts dead letters back; None where this process can't."""
