@@ -82,6 +82,7 @@ def create_app(
         listing=ListingReader(client),
         visitors=visitors,
         eraser=eraser,
+        erasures=erasures,
         saved=saved,
         segments=reader,
         matcher=matcher,

@@ -29,6 +29,9 @@ REFRESH = "refresh"
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
 class LoggedRoute(NamedTuple):
     """What the access log says instead of a path: paths hold account ids and more."""
 
@@ -46,6 +49,7 @@ def create_console(services: Services) -> AsgiApp:
     gate = _Gate(services)
     pages = [
         ("GET", "", accounts.start),
+        ("GET", "/", accounts.start),
         ("POST", "/sign-out", sign_in.sign_out),
         *accounts.ROUTES,
         *_of_account(
@@ -57,8 +61,8 @@ def create_console(services: Services) -> AsgiApp:
     app = Starlette(
         routes=[
             Route(f"{BASE}/static/{{name}}", _static, methods=["GET"]),
-            Route(sign_in.PATH, signing.show, methods=["GET"]),
-            Route(sign_in.PATH, signing.post, methods=["POST"]),
+            Route(sign_in.PATH, _logged(signing.show), methods=["GET"]),
+            Route(sign_in.PATH, _logged(signing.post), methods=["POST"]),
             *(Route(BASE + path, gate.endpoint(BASE + path, page), methods=[method]) for method, path, page in pages),
         ],
         exception_handlers={
@@ -73,6 +77,14 @@ def create_console(services: Services) -> AsgiApp:
     return SafeHeaders(app)
 
 
+def _logged(endpoint: Endpoint) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        request.scope["route"] = LoggedRoute(sign_in.PATH)
+        return await endpoint(request)
+
+    return answer
+
+
 def _of_account(routes: Iterable[tuple[str, str, Page]]) -> list[tuple[str, str, Page]]:
     return [(method, "/accounts/{account}" + path, page) for method, path, page in routes]
 
@@ -83,7 +95,7 @@ class _Gate:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def endpoint(self, path: str, page: Page) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(self, path: str, page: Page) -> Endpoint:
         """As Starlette takes a page."""
 
         async def answer(request: Request) -> Response:

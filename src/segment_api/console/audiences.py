@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from audience_core.errors import NotFound
 from segment_api.console.charts import HEIGHT, LEFT, RIGHT, WIDTH, bar_chart, line_chart
+from segment_api.console.pages import paged
 from segment_api.console.visit import Page, Visit
 from segment_api.listing import ListedAudience
 
-PAGE_SIZE = 50
 SORTS = {"count": "Most visitors", "name": "Name", "updated": "Last change"}
 
 
@@ -27,11 +27,6 @@ def in_order(audiences: list[ListedAudience], sort: str) -> list[ListedAudience]
     return audiences
 
 
-def page_number(text: str) -> int:
-    """A page's number from 1; 1 for what is none."""
-    return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 7 else 1  # noqa: PLR2004
-
-
 async def listed(visit: Visit) -> Response:
     """The listing: search, order, page."""
     query = visit.query
@@ -40,15 +35,14 @@ async def listed(visit: Visit) -> Response:
     found = await visit.services.listing.read(visit.account_id, populated=False)
     populated = [a for a in found if a.status == "active" and a.count > 0]
     matching = in_order(searched(found if empty else populated, q), sort)
-    pages = max(1, -(-len(matching) // PAGE_SIZE))
-    page = min(page_number(query.get("page", "1")), pages)
+    shown, page, pages = paged(matching, query.get("page", ""))
     return visit.page(
         "audiences.html",
         q=q,
         sort=sort if sort in SORTS else "count",
         sorts=SORTS,
         empty=empty,
-        audiences=matching[(page - 1) * PAGE_SIZE : page * PAGE_SIZE],
+        audiences=shown,
         matching=len(matching),
         populated=len(populated),
         hidden=len(found) - len(populated),
@@ -67,11 +61,13 @@ async def show(visit: Visit) -> Response:
     found = await services.listing.read(account, populated=False)
     audience = next(a for a in found if a.audience_id == state["audience_id"])
     series = await services.activity.audience_series(account, audience.audience_id)
+    users = [s for s in await services.saved.list(account) if audience.audience_id in s.rule.audiences]
     now = time.time_ns() // 1_000_000
     return visit.page(
         "audience.html",
         audience=audience,
         state=state,
+        segments=users,
         over_time=line_chart(series.counts, audience.count, now),
         last_hour=bar_chart(series.minutes, now),
         box=f"0 0 {WIDTH} {HEIGHT}",

@@ -39,8 +39,9 @@ async def catalogue(visit: Visit) -> Response:
         for provider, (name, text) in CATALOGUE.items()
         if q.casefold() in f"{name} {text}".casefold()
     ]
+    health = await visit.services.health.of(visit.account_id)
     names = [name for name, _ in CATALOGUE.values()]
-    return visit.page("catalogue.html", q=q, cards=cards, names=names)
+    return visit.page("catalogue.html", q=q, cards=cards, names=names, health=health)
 
 
 async def start(visit: Visit) -> Response:

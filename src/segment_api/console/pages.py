@@ -5,12 +5,14 @@ import time
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
+T = TypeVar("T")
+PAGE_SIZE = 50
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -73,6 +75,14 @@ def static_version(name: str) -> str:
 def static_url(name: str) -> str:
     """URL of a static file; it changes with the content, so browsers may keep it."""
     return f"/console/static/{name}?v={static_version(name)}"
+
+
+def paged(items: list[T], asked: str) -> tuple[list[T], int, int]:
+    """(items of a page, its number, number of pages). `asked` is a page's number; what is none means the first."""
+    pages = max(1, -(-len(items) // PAGE_SIZE))
+    number_asked = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 7 else 1  # noqa: PLR2004
+    page = min(max(number_asked, 1), pages)
+    return items[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], page, pages
 
 
 def _environment() -> Environment:

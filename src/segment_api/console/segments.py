@@ -5,7 +5,7 @@ from starlette.responses import HTMLResponse, Response
 from audience_core.domain.partitioning import is_mpid
 from audience_core.errors import LimitReached
 from segment_api.console.drafts import Draft, names_of, pickable, read_draft, rule_view
-from segment_api.console.pages import render
+from segment_api.console.pages import paged, render
 from segment_api.console.rule_edits import EditRefused, edited, last_group
 from segment_api.console.visit import Page, Visit
 from segment_api.console.visitors import NO_MPID
@@ -19,10 +19,12 @@ PATH = "/segments"
 async def listed(visit: Visit) -> Response:
     """Saved segments with their sizes."""
     q = visit.query.get("q", "").strip()
-    found = await visit.services.segments.all(visit.account_id)
-    shown = [s for s in found if q.casefold() in s.name.casefold()]
-    shown.sort(key=lambda segment: segment.updated_at, reverse=True)
-    return visit.page("segments.html", q=q, segments=shown, total=len(found))
+    found = await visit.services.saved.list(visit.account_id)
+    matching = [segment for segment in found if q.casefold() in segment.name.casefold()]
+    matching.sort(key=lambda segment: segment.updated_at, reverse=True)
+    shown, page, pages = paged(matching, visit.query.get("page", ""))
+    sized = await visit.services.segments.listed(visit.account_id, shown)
+    return visit.page("segments.html", q=q, segments=sized, total=len(found), page=page, pages=pages)
 
 
 async def new(visit: Visit) -> Response:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from audience_core.redis.activity import ActivityReader
 from audience_core.redis.control import ControlStore
+from audience_core.redis.erasures import ErasureStore
 from segment_api.accounts import AccountCache
 from segment_api.console.changes import Changes
 from segment_api.console.sessions import SessionStore
@@ -29,6 +30,7 @@ class Services:
     listing: ListingReader
     visitors: VisitorReader
     eraser: Eraser
+    erasures: ErasureStore
     saved: SegmentStore
     segments: SegmentReader
     matcher: SegmentMatcher

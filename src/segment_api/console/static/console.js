@@ -38,10 +38,6 @@ document.addEventListener("click", (event) => {
   if (!paused) refresh();
 });
 
-document.addEventListener("change", (event) => {
-  if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
-});
-
 tellTimes();
 setInterval(tellTimes, 1000);
 
@@ -58,7 +54,7 @@ for (const form of document.querySelectorAll("[data-filters], [data-into-address
       }
       address.searchParams.delete("page");
       history.replaceState(null, "", address);
-      await refresh();
+      if (!await refresh()) say("The data can't be reached right now. Try again in a moment.", true);
     }, wait);
   };
   if (form.matches("[data-filters]")) form.addEventListener("input", () => show(250));

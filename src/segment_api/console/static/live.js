@@ -9,11 +9,12 @@ export const followChanges = (refresh) => {
   const soon = (event) => {
     for (const kind of event.data.split(" ")) kinds.add(kind);
     // the first change shows at once, a crowd of them once a second
-    timer ??= setTimeout(() => {
+    timer ??= setTimeout(async () => {
       timer = undefined;
       last = Date.now();
-      refresh(new Set(kinds)).catch(() => state("Reconnecting…"));
+      const taken = new Set(kinds);
       kinds.clear();
+      state(await refresh(taken) ? "Live" : "Reconnecting…");
     }, Math.max(0, last + QUIET_MS - Date.now()));
   };
   const state = (text) => {

@@ -3,12 +3,7 @@
 // Says what happened, to eyes and to screen readers alike.
 let hush;
 export const say = (text, failed = false) => {
-  let region = document.getElementById("said");
-  if (!region) {
-    region = Object.assign(document.createElement("p"), { id: "said" });
-    region.setAttribute("role", "status");
-    document.body.append(region);
-  }
+  const region = document.getElementById("said");
   region.textContent = text;
   region.className = failed ? "said failed" : "said";
   clearTimeout(hush);
@@ -24,16 +19,22 @@ export const tellTimes = () => {
     if (element.textContent !== text) element.textContent = text;
   }
 };
-// Replaces the live parts of this page by those of the same page as it is now, or at another address of it.
+// Replaces the live parts of this page by those of the page as it is now. False when it could not be fetched.
 let asked = 0;
 export const supersede = () => { asked += 1; }; // what is under way shows an older address
 export const refresh = async (kinds) => {
   const wanted = (part) => !kinds || part.dataset.live.split(" ").some((kind) => kinds.has(kind));
-  if (![...document.querySelectorAll("[data-live]")].some(wanted)) return;
+  if (![...document.querySelectorAll("[data-live]")].some(wanted)) return true;
   const turn = ++asked;
-  const answer = await fetch(location.href, { headers: { "X-Console-Part": "refresh" } });
-  if (answer.status === 401) return location.reload();
-  if (answer.ok && turn === asked) swap(await answer.text(), wanted);
+  try {
+    const answer = await fetch(location.href, { headers: { "X-Console-Part": "refresh" } });
+    if (answer.status === 401) location.reload();
+    const html = await answer.text();
+    if (answer.ok && turn === asked) swap(html, wanted);
+    return answer.ok;
+  } catch {
+    return false;
+  }
 };
 
 const mark = (element) => element.id || element.getAttribute("href") || element.getAttribute("aria-label");
