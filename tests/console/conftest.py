@@ -3,15 +3,26 @@
 import shutil
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.console.person import Person
-from tests.pipeline.conftest import servers, stack
-from tests.pipeline.running import Stack
+from tests.pipeline.conftest import servers
+from tests.pipeline.running import Stack, start
 from tests.segment_api.conftest import api
 
 __all__ = ["api", "browser", "person", "servers", "stack"]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> Iterator[Stack]:
+    """The whole system. Each request has a connection of its own: between two of them a page may take its time, and the
+    gateway closes what is idle."""
+    with start(tmp_path_factory.mktemp("console"), servers) as running:
+        running.http = httpx.Client(trust_env=False, timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
+        with running.http:
+            yield running
 
 
 @pytest.fixture(scope="module")

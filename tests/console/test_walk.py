@@ -46,7 +46,7 @@ def test_from_signing_in_to_a_segment_that_a_visitor_matches(person: Person) -> 
     person.follow("Segments")
     person.press("New segment")
     person.fill("Name", "Walked")
-    person.sees("Drop audiences here")
+    page.locator("html.scripted").wait_for()  # dragging takes the script
     page.locator("#palette").get_by_text("Walked first").drag_to(person.region("Rule"))
     person.region("Rule").get_by_text("Walked first", exact=True).wait_for()
     page.locator("#size", has_text="1").wait_for()
@@ -186,6 +186,22 @@ def test_a_dead_letter_is_shown_with_its_reason_and_replayed_on_a_press(person: 
     reason = page.locator("#pulse li").filter(has_text="audience_malformed")
     reason.get_by_role("button", name="Replay").click()
     page.get_by_text("0 dead letters were replayed; 1 are still refused.").wait_for(timeout=30_000)
+
+
+def test_a_visitor_is_erased_and_the_page_shows_the_receipt(person: Person) -> None:
+    page, stack = person.page, person.stack
+    stack.subscribe(7551, audience_name="Erased from")
+    stack.change("erase-1", 7551, "add")
+    eventually(lambda: stack.segments("erase-1"), 10, {"7551": "member"})
+    person.follow("Visitor")
+    person.fill("MPID", "erase-1")
+    person.press("Look up")
+    page.get_by_role("row").filter(has_text="Erased from").get_by_text("Member").wait_for()
+    person.press("Erase this visitor…")
+    person.press("Erase this visitor")
+    person.sees("Erased: 1 membership")  # without a reload
+    person.sees("Nothing is known of this visitor")
+    assert stack.segments("erase-1") == {}
 
 
 def test_hostile_names_are_shown_as_they_are(person: Person) -> None:

@@ -57,7 +57,11 @@ for (const form of document.querySelectorAll("[data-filters], [data-into-address
       if (!await refresh()) say("The data can't be reached right now. Try again in a moment.", true);
     }, wait);
   };
-  if (form.matches("[data-filters]")) form.addEventListener("input", () => show(250));
+  if (form.matches("[data-filters]")) {
+    form.addEventListener("input", () => show(250));
+    // somebody may have typed before this script was there
+    if ([...form.elements].some((field) => field.type === "search" && field.value !== field.defaultValue)) show(0);
+  }
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     show(0);
