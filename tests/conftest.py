@@ -3,10 +3,15 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 
 from audience_stream.embedded import EmbeddedKafka, EmbeddedRedis
+
+# every test has a time limit already; one for each example fails by chance where the machine is busy
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +38,8 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as server:
         yield server.address
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the fault suite writes what each fault has cost, a JSON object a line."""
+    parser.addoption("--fault-report", metavar="FILE", help="append the outcome of each injected fault to FILE")

@@ -14,7 +14,8 @@ from tests.fuzz.corpus import save
 from tests.fuzz.mutations import API_KEY, Input, mutate, seeds
 from tests.fuzz.openapi import operations
 from tests.fuzz.requests import send_api, send_firehose
-from tests.pipeline.running import Stack, eventually, start
+from tests.pipeline.running import Stack, eventually
+from tests.pipeline.starting import started
 
 _SERVICES = ("gateway", "worker", "indexer", "api")
 _SETTINGS = {"AUDIENCE_LOG_LEVEL": "error"}
@@ -32,7 +33,7 @@ def main(
     """
     seed = seed or time.time_ns() % 2**32
     typer.echo(f"seed {seed}")
-    with tempfile.TemporaryDirectory() as folder, start(Path(folder), _SETTINGS) as stack:
+    with tempfile.TemporaryDirectory() as folder, started(Path(folder), **_SETTINGS) as stack:
         pids = {service: stack.service_pid(service) for service in _SERVICES}
         fuzzing = _Fuzzing(stack, Random(seed), keep=keep)
         until = time.monotonic() + seconds
