@@ -144,9 +144,10 @@ class Indexer:
             self._compare_at = now + self._compare()
         self._history.write_due()
         if self._dirty:
-            self._restore_catalog(self._dirty)
             totals = [self._total(audience) for audience in self._dirty]
-            self._listing.write(totals)
+            with self._listing.changing():
+                self._restore_catalog(self._dirty)
+                self._listing.write(totals)
             self._history.note(totals)
             self._dirty.clear()
             self._written()
@@ -167,11 +168,12 @@ class Indexer:
 
     def _rebuild(self) -> None:
         """Redis is new, was emptied or went back: catalog, counts and listing are written from what is known."""
-        for shard, snapshot in self._read_snapshots().items():
-            self._totals.replace_shard(shard, *snapshot, whatever_offset=True)
         self._snapshots = {}
-        self._restore_catalog(self._totals.subscriptions)
-        self._listing.rewrite([self._total(audience) for audience in self._known()])
+        with self._listing.changing():
+            for shard, snapshot in self._read_snapshots().items():
+                self._totals.replace_shard(shard, *snapshot, whatever_offset=True)
+            self._restore_catalog(self._totals.subscriptions)
+            self._listing.rewrite([self._total(audience) for audience in self._known()])
         self._dirty.clear()
         log.info("listing_rebuilt", audiences=len(self._totals.subscriptions))
 

@@ -29,6 +29,7 @@ log = get_logger()
 T = TypeVar("T")
 _FETCH_S = 0.1
 _ACK_S = 10.0
+_LOOK_EVERY_S = 1.0
 _ASSIGN, _READ, _DECODE, _APPLY, _PUBLISH, _COMMIT = (
     metrics.WORKER_STEP.labels(step) for step in ("assign", "read", "decode", "apply", "publish", "commit")
 )
@@ -68,8 +69,10 @@ class Worker:
         self._progress = shards.progress
         self._stopping = stopping
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
+        self._out_of_range: set[int] = set()
+        self._look_at = 0.0
         self._unpublished: list[int] = []
-        """shards whose counts are still to be published whole, since they were taken"""
+        """shards whose counts and receipts are still to be published whole, since they were taken"""
 
     def run(self) -> None:
         """Work until told to stop. Raises PermanentError when going on would corrupt or throw away."""
@@ -78,6 +81,8 @@ class Worker:
             self._progress.turn()
             if self._shards.waiting:
                 self._take_waiting()
+            while self._out_of_range:
+                self._patiently(partial(self._shards.out_of_range, self._out_of_range.pop()))
             with _READ.time():
                 batches = self._fetch(0 if self._unpublished else _FETCH_S)
             for number, messages in batches.items():
@@ -85,6 +90,7 @@ class Worker:
             if batches:
                 with _COMMIT.time():
                     self._shards.commit(list(batches))
+            self._notice_lost_state()
             # one a turn: many shards with many audiences must not hold up the first changes after a rebalance
             if self._unpublished and (number := self._unpublished.pop()) in self._shards.taken:
                 self._publish_snapshot(number)
@@ -104,16 +110,25 @@ class Worker:
             number = message.partition()
             if error is None and number is not None:
                 batches[number].append(message)
-            elif error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
-                raise self._shards.out_of_range(number or 0)
-            elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
-                log.warning("fetch_failed", error=error.name(), shard=number)
+            else:
+                self._note_failure(message)
         return batches
+
+    def _note_failure(self, message: Message) -> None:
+        error, number = message.error(), message.partition()
+        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
+            self._out_of_range.add(number or 0)
+        elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+            log.warning("fetch_failed", error=error.name(), shard=number)
 
     def _work(self, number: int, messages: list[Message]) -> None:
         """One batch of one shard. A shard that was revoked meanwhile is left to its next owner."""
         shard = self._shards.taken.get(number)
         if shard is None:
+            return
+        if not shard.continues_at(messages[0].offset() or 0):
+            log.warning("records_left_out", shard=number, expected=shard.position, found=messages[0].offset())
+            self._patiently(lambda: self._shards.rewind(number))
             return
         with _DECODE.time():
             batch = self._patiently(lambda: self._decode(messages))
@@ -175,6 +190,17 @@ class Worker:
         self._patiently(lambda: self._shards.rewind(fence.shard))
         self._publish_snapshot(fence.shard)
 
+    def _notice_lost_state(self) -> None:
+        """A Redis that went back is noticed by the next batch; a shard that gets no records must not wait for one."""
+        if (now := time.monotonic()) < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY_S
+        stored = self._patiently(lambda: self._store.offsets(list(self._shards.taken))) or {}
+        for number, offset in stored.items():
+            shard = self._shards.taken.get(number)
+            if shard is not None and shard.stored != offset:
+                self._resync(FencedError(number, shard.stored, offset))
+
     def _publish_snapshot(self, number: int) -> None:
         snapshot = self._patiently(lambda: self._store.snapshot(number))
         if snapshot is not None:
@@ -226,7 +252,9 @@ class Worker:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopping():
             self._progress.turn()
-            self._consumer.poll(min(left, 0.2))
+            message = self._consumer.poll(min(left, 0.2))
+            if message is not None:  # a record that comes all the same is missed by its shard, which reads it again
+                self._note_failure(message)
         self._shards.resume()
 
 
