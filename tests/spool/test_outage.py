@@ -176,6 +176,7 @@ def test_without_a_spool_an_outage_is_503_and_a_sender_that_repeats_loses_nothin
                 assert answer.status_code == 503
                 assert answer.headers["retry-after"]
                 assert time.monotonic() - started < 1
+                assert stack.metric("gateway", "audience_gateway_unavailable_total", reason="kafka") > 0
             finally:
                 returning.join()
             result = running.result()
