@@ -10,7 +10,8 @@ SECONDS ?= 60
 FAULT_REPORT ?= .faults.jsonl
 
 .PHONY: help up test test-kafka guarantees check lint types walls format lock clean docs dashboards dashboards-check \
-	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz
+	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
+	screenshots
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ mutation-check: .venv/.installed ## break each guard and see that a test fails
 
 fuzz: .venv/.installed ## send broken requests to a running system; SECONDS=60
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+screenshots: .venv/.installed ## take the pictures of docs/console.md anew
+	@$(BIN)/python -m tests.console.screenshots docs/console
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 
