@@ -129,8 +129,11 @@ class Shards:
             low = self._starts([number])[number]
             self._watch.ask()
             shard = self._locate(number, low)
+            partition = TopicPartition(CHANGES, number, shard.position)
             try:
-                self._consumer.seek(TopicPartition(CHANGES, number, shard.position))
+                # not a seek: that is refused while a partition does not fetch, so after just the faults that lead here
+                self._consumer.incremental_unassign([partition])
+                self._consumer.incremental_assign([partition])
             except KafkaException as error:
                 raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
             shard.hole = self.taken[number].hole
