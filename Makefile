@@ -5,13 +5,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
+SEEDS ?= 10000
+SECONDS ?= 60
 FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-kafka guarantees check lint types walls format lock clean docs dashboards dashboards-check rules-check \
-	alert-drill deploy-check sbom audit
+.PHONY: help up test test-kafka guarantees check lint types walls format lock clean docs dashboards dashboards-check \
+	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
+	screenshots
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # made again when the lock or the project's declaration changes
 .venv/.installed: requirements.lock pyproject.toml
@@ -35,6 +38,21 @@ test-kafka: .venv/.installed ## run the end-to-end tests and the fault suite on 
 
 guarantees: .venv/.installed ## write what the last test-kafka measured into docs/guarantees.md
 	@$(BIN)/python -m tests.faults.table "$(FAULT_REPORT)" docs/guarantees.md
+
+simulate-faults: .venv/.installed ## play the services against a failing Kafka and Redis; SEEDS=10000
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+simulate-faults-nightly: .venv/.installed ## the same for a million seeds, another million each night
+	@$(BIN)/python -m tests.simulation --seeds 1000000 --start $$(( $$(date +%-j) * 1000000 ))
+
+mutation-check: .venv/.installed ## break each guard and see that a test fails
+	@$(BIN)/python -m tests.mutation
+
+fuzz: .venv/.installed ## send broken requests to a running system; SECONDS=60
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+screenshots: .venv/.installed ## take the pictures of docs/console.md anew
+	@$(BIN)/python -m tests.console.screenshots docs/console
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 
@@ -67,7 +85,7 @@ dashboards: .venv/.installed ## write the dashboards out of deploy/grafana/*.py
 dashboards-check: .venv/.installed ## run every query of the dashboards on a real Prometheus over a system at work
 	@$(BIN)/python -m pytest -q -m live tests/deploy/test_dashboards_live.py
 
-alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 6 minutes
+alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 4 minutes
 	@$(BIN)/python -m tests.deploy.alert_drill
 
 rules-check: .venv/.installed ## check the alerts and run the test of each

@@ -18,6 +18,7 @@ from ingest_gateway.outgoing import MAX_PARTS, Records, item_without_secrets, wi
 from ingest_gateway.registration import EPOCH_SETTING
 
 MAX_AHEAD_MS = 86_400_000
+_EPOCH_DIGITS = 10
 _IDENTITY_FIELDS = ("user_identities", "device_identities", "partner_identities")
 _ACTIONS: dict[str, MembershipAction] = {"add": "ENTER", "delete": "EXIT"}
 
@@ -114,7 +115,9 @@ def _changes(profile: Profile, context: Context, records: Records, reading: Read
 
 def _echoed(item: AudienceItem) -> int | None:
     text = item.audience_subscription_settings.get(EPOCH_SETTING, "")
-    return int(text) if text.isascii() and text.isdigit() and int(text) < 2**31 else None
+    # a long row of digits is no epoch, and Python refuses to read a very long one
+    known = len(text) <= _EPOCH_DIGITS and text.isascii() and text.isdigit() and int(text) < 2**31
+    return int(text) if known else None
 
 
 def _identities(profile: Profile, context: Context) -> list[str]:

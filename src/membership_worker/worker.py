@@ -72,7 +72,7 @@ class Worker:
         self._out_of_range: set[int] = set()
         self._look_at = 0.0
         self._unpublished: list[int] = []
-        """shards whose counts are still to be published whole, since they were taken"""
+        """shards whose counts and receipts are still to be published whole, since they were taken"""
 
     def run(self) -> None:
         """Work until told to stop. Raises PermanentError when going on would corrupt or throw away."""

@@ -4,8 +4,8 @@ SHARD_COUNT = "shards"
 API_KEYS = "keys"
 API_KEYS_VERSION = "keys:version"
 ACCOUNTS = "accounts"
-CATALOG_VERSIONS = "catalog:versions"
-INDEX_VERSION = "index:version"
+CATALOG_VERSIONS = "catalog::versions"
+INDEX_VERSION = "index::version"
 ALL_MEMBERS = "{s*}:m:*"
 
 
@@ -73,6 +73,16 @@ def connectors(account: str) -> str:
 def account_keys(account: str) -> str:
     """HASH API key id → JSON without the secret."""
     return f"accounts:{account}:keys"
+
+
+def console_session(digest: str) -> str:
+    """HASH of one signed-in browser, under the digest of its cookie."""
+    return f"console:session:{digest}"
+
+
+def console_attempts(digest: str) -> str:
+    """STRING with a short life: failed sign-ins from one address, under the address's digest."""
+    return f"console:attempts:{digest}"
 
 
 def suppression(shard: int, account: str, mpid: str) -> str:
