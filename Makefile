@@ -5,11 +5,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
+SEEDS ?= 10000
+SECONDS ?= 60
 
-.PHONY: help screenshots up test test-kafka check lint types walls format lock clean docs dashboards rules-check
+.PHONY: help up test test-kafka check lint types walls format lock clean docs dashboards dashboards-check rules-check \
+	alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz screenshots
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # made again when the lock or the project's declaration changes
 .venv/.installed: requirements.lock pyproject.toml
@@ -27,12 +30,28 @@ test: .venv/.installed ## run all tests on embedded servers
 	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool $(PYTEST_OPTIONS)
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py $(PYTEST_OPTIONS)
+
+simulate-faults: .venv/.installed ## play the services against a failing Kafka and Redis; SEEDS=10000
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+simulate-faults-nightly: .venv/.installed ## the same for a million seeds, another million each night
+	@$(BIN)/python -m tests.simulation --seeds 1000000 --start $$(( $$(date +%-j) * 1000000 ))
+
+mutation-check: .venv/.installed ## break each guard and see that a test fails
+	@$(BIN)/python -m tests.mutation
+
+fuzz: .venv/.installed ## send broken requests to a running system; SECONDS=60
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 screenshots: .venv/.installed ## take the pictures of docs/console.md anew
 	@$(BIN)/python -m tests.console.screenshots docs/console
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
+
+deploy-check: .venv/.installed ## check the image's steps, the manifests and the compose file; builds missing tools
+	@tools=$$(deploy/tools.sh) && PATH="$$tools:$$PATH" AUDIENCE_DEPLOY_CHECK=1 $(BIN)/python -m pytest -q \
+		tests/deploy/test_image.py tests/deploy/test_kubernetes.py tests/deploy/test_compose.py
 
 lint: .venv/.installed ## look for faults and for formatting
 	@$(BIN)/ruff check src tests deploy
@@ -48,15 +67,35 @@ format: .venv/.installed ## format the code
 	@$(BIN)/ruff format src tests deploy
 	@$(BIN)/ruff check --fix src tests deploy
 
-docs: .venv/.installed ## write docs/metrics.md out of the code
+docs: .venv/.installed ## write docs/metrics.md, configuration.md and licences.md out of the code and the lock
 	@$(BIN)/python -m audience_core.observability.metrics_page > docs/metrics.md
+	@$(BIN)/python -m audience_stream.configuration_page > docs/configuration.md
+	@$(BIN)/python deploy/image/licences.py > docs/licences.md
 
 dashboards: .venv/.installed ## write the dashboards out of deploy/grafana/*.py
 	@$(BIN)/python deploy/grafana/generate.py
 
+dashboards-check: .venv/.installed ## run every query of the dashboards on a real Prometheus over a system at work
+	@$(BIN)/python -m pytest -q -m live tests/deploy/test_dashboards_live.py
+
+alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 6 minutes
+	@$(BIN)/python -m tests.deploy.alert_drill
+
 rules-check: .venv/.installed ## check the alerts and run the test of each
 	@deploy/prometheus/check.sh
 	@$(BIN)/python -m pytest -q tests/deploy/test_alerts.py
+
+sbom: ## write build/sbom.json: what the image holds, as CycloneDX
+	@rm -rf build/image build/image.build && mkdir -p build
+	@PYTHON="$(PYTHON)" deploy/image/install.sh dependencies "$(CURDIR)/build/image"
+	@deploy/image/install.sh project "$(CURDIR)/build/image"
+	@deploy/image/install.sh sbom "$(CURDIR)/build/image" "$(CURDIR)/build/sbom.json"
+	@rm -rf build/image build/image.build
+	@echo build/sbom.json
+
+audit: .venv/.installed ## look up known vulnerabilities of the image's packages; fails where their database can't be reached
+	@$(BIN)/uv tool run --quiet pip-audit==2.10.0 --strict --disable-pip --require-hashes \
+		--requirement deploy/image/requirements.lock
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 

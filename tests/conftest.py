@@ -3,10 +3,15 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 
 from audience_stream.embedded import EmbeddedKafka, EmbeddedRedis
+
+# every test has a time limit already; one for each example fails by chance where the machine is busy
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_verify_sees_either_half_of_a_wrong_listing(redis_url: str, hash_count: 
     state = {"account": "shop", "audience_id": 7, "status": "ACTIVE", "epoch": 0}
     with redis.Redis.from_url(redis_url) as client:
         client.hset("catalog:shop", "7", json.dumps(state))
-        client.hset("catalog:versions", "shop", 1)
+        client.hset("catalog::versions", "shop", 1)
         client.sadd("{s2}:m:shop:v-1", 7)
         client.sadd("{s2}:m:shop:v-2", 7)
         client.hset("{s2}:c", "shop:7", 2)

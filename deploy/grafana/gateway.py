@@ -43,8 +43,14 @@ def _requests() -> Content:
             width=8,
         ),
         lines(
-            About("503, by reason", "What was away when a request was refused.", "reqps", alerts=_REFUSES),
+            About(
+                "Refused, by reason",
+                "503: what was away. Throttled: 429 to an account over its quota.",
+                "reqps",
+                alerts=_REFUSES,
+            ),
             Query(_rate("audience_gateway_unavailable_total", "reason"), "{{reason}}"),
+            Query(_rate("audience_gateway_throttled_requests_total"), "throttled"),
             stacked=True,
             width=8,
         ),

@@ -82,7 +82,10 @@ class Codec:
         """Encode a record of the named schema. Raises ValueError when it does not fit the schema."""
         out = io.BytesIO()
         out.write(_header(name) if self._registry is None else struct.pack(">bI", 0, self._registry.id_of(name)))
-        schemaless_writer(out, load_schema(name), record)
+        try:
+            schemaless_writer(out, load_schema(name), record)
+        except (TypeError, OverflowError) as error:  # a wrong type, and a number beyond 64 bits
+            raise ValueError(f"{name}: {error}") from error
         return out.getvalue()
 
     def decode(self, data: bytes | None) -> tuple[str, Any]:

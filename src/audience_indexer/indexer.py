@@ -84,6 +84,7 @@ class Indexer:
         self._snapshots: dict[int, tuple[Counts, int]] = {}
         self._oldest_unwritten = 0  # ms; 0 when all is written
         self.ready = False
+        self.waiting_for: str | None = None
         self.last_turn = time.monotonic()
 
     def run(self) -> None:
@@ -96,8 +97,11 @@ class Indexer:
             try:
                 self._write()
             except RedisUnavailable as error:
+                self.waiting_for = str(error)
                 log.warning("retrying", error=str(error))
                 time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+            else:
+                self.waiting_for = None
 
     def _read(self) -> None:
         for message in fetch(self._consumer, _FETCH, _FETCH_S):
@@ -140,9 +144,10 @@ class Indexer:
             self._compare_at = now + self._compare()
         self._history.write_due()
         if self._dirty:
-            self._restore_catalog(self._dirty)
             totals = [self._total(audience) for audience in self._dirty]
-            self._listing.write(totals)
+            with self._listing.changing():
+                self._restore_catalog(self._dirty)
+                self._listing.write(totals)
             self._history.note(totals)
             self._dirty.clear()
             self._written()
@@ -163,11 +168,12 @@ class Indexer:
 
     def _rebuild(self) -> None:
         """Redis is new, was emptied or went back: catalog, counts and listing are written from what is known."""
-        for shard, snapshot in self._read_snapshots().items():
-            self._totals.replace_shard(shard, *snapshot, whatever_offset=True)
-        self._snapshots = {}
-        self._restore_catalog(self._totals.subscriptions)
-        self._listing.rewrite([self._total(audience) for audience in self._known()])
+        with self._listing.changing():
+            for shard, snapshot in self._read_snapshots().items():
+                self._totals.replace_shard(shard, *snapshot, whatever_offset=True)
+            self._snapshots = {}
+            self._restore_catalog(self._totals.subscriptions)
+            self._listing.rewrite([self._total(audience) for audience in self._known()])
         self._dirty.clear()
         log.info("listing_rebuilt", audiences=len(self._totals.subscriptions))
 

@@ -3,7 +3,8 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from audience_core.observability import metrics
@@ -15,11 +16,24 @@ Total = tuple[str, int, int]
 
 
 class ListingWriter:
-    """The only writer of `index:` keys. Methods raise RedisUnavailable."""
+    """The only writer of `index:` keys. Methods raise RedisUnavailable.
+
+    A version in Redis is counted up before and after each change. Whoever finds another number than the next one knows
+    that Redis went back meanwhile, even between two looks at it.
+    """
 
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
-        self._version: str | None = None
+        self._version = 0
+        self._whole = False
+        """whether Redis holds all that was written, as far as is known"""
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Around every change of the catalog and of the listing."""
+        self._count_up()
+        yield
+        self._count_up()
 
     def write(self, totals: Iterable[Total]) -> None:
         """Write the totals of some audiences."""
@@ -28,7 +42,6 @@ class ListingWriter:
             written = self._queue(pipe, totals)
             if written:
                 pipe.execute()
-                self._remember()
                 metrics.INDEXER_WRITES.inc(written)
 
     def rewrite(self, totals: Iterable[Total]) -> None:
@@ -43,16 +56,22 @@ class ListingWriter:
                     pipe.delete(key)
                     self._queue(pipe, of_account, only=key)
                     pipe.execute()
-            self._remember()
+        self._whole = True
         metrics.INDEXER_REBUILDS.inc()
 
     def went_back(self) -> bool:
-        """Whether Redis holds another listing than the one last written: it was restored, emptied or replaced."""
+        """Whether Redis may hold another listing than the one last written: it was restored, emptied or replaced."""
         with redis_faults("reading the listing's version"):
-            return bool(self._client.get(keys.INDEX_VERSION) != self._version)
+            self._compare(int(self._client.get(keys.INDEX_VERSION) or 0), self._version)
+        return not self._whole
 
-    def _remember(self) -> None:
-        self._version = str(self._client.incr(keys.INDEX_VERSION))
+    def _count_up(self) -> None:
+        with redis_faults("counting up the listing's version"):
+            self._compare(self._client.incr(keys.INDEX_VERSION), self._version + 1)
+
+    def _compare(self, found: int, expected: int) -> None:
+        self._whole = self._whole and found == expected
+        self._version = found
 
     @staticmethod
     def _queue(pipe: Any, totals: Iterable[Total], only: str | None = None) -> int:

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from functools import partial
 
-from audience_core.errors import AudienceError, RetryableError
+from audience_core.codec import Codec
+from audience_core.errors import AudienceError
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
@@ -35,15 +37,44 @@ def run() -> int:
     return 0
 
 
+class _State:
+    """What the probes tell, before and after there is an indexer."""
+
+    def __init__(self) -> None:
+        self.indexer: Indexer | None = None
+        self._waiting_for: str | None = None
+
+    def waits_for(self, reason: str | None) -> None:
+        self._waiting_for = reason
+
+    def dead(self) -> list[str]:
+        hangs = self.indexer is not None and time.monotonic() - self.indexer.last_turn > STUCK_AFTER_S
+        return ["the loop makes no progress"] if hangs else []
+
+    def not_ready(self) -> list[str]:
+        waiting_for = self._waiting_for or (self.indexer.waiting_for if self.indexer else None)
+        if waiting_for:
+            return [waiting_for]
+        read = self.indexer is not None and self.indexer.ready
+        return [] if read else ["the topics are not read to their end yet"]
+
+
 def _run(settings: IndexerSettings, stop: Stop) -> None:
-    admin = TopicAdmin(settings)
-    while not stop():
-        try:
-            admin.check()
-            break
-        except RetryableError as error:
-            log.warning("waiting", error=str(error))
-            stop.wait(1.0)
+    state = _State()
+    # before anything is waited for: an indexer that waits for Kafka lives, and says what it waits for
+    probes = ProbeServer(settings.host, settings.metrics_port, live=state.dead, ready=state.not_ready)
+    probes.start()
+    log.info("indexer_started", port=probes.port)
+    try:
+        stop.retrying(TopicAdmin(settings).check, state.waits_for)
+        codec = stop.retrying(partial(make_codec, settings), state.waits_for)
+        if codec is not None:
+            _index(settings, codec, state, stop)
+    finally:
+        probes.close()
+
+
+def _index(settings: IndexerSettings, codec: Codec, state: _State, stop: Stop) -> None:
     client = connect(settings)
     consumer, store = make_consumer(settings), ShardStore(client, settings)
     indexer = Indexer(
@@ -51,24 +82,16 @@ def _run(settings: IndexerSettings, stop: Stop) -> None:
         consumer=consumer,
         client=client,
         store=store,
-        codec=make_codec(settings),
+        codec=codec,
         stopping=stop,
     )
-    probes = ProbeServer(
-        settings.host,
-        settings.metrics_port,
-        live=lambda: [] if time.monotonic() - indexer.last_turn < STUCK_AFTER_S else ["the loop makes no progress"],
-        ready=lambda: [] if indexer.ready else ["the topics are not read to their end yet"],
-    )
+    state.indexer = indexer
     watch = Watch(settings, consumer=make_watch_consumer(settings), client=client, store=store)
     watching = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
-    probes.start()
     watching.start()
-    log.info("indexer_started", port=probes.port)
     try:
         indexer.run()
     finally:
         watching.join(DRAIN_S)
         consumer.close()
         client.close()
-        probes.close()

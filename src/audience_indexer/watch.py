@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from prometheus_client import Gauge
 
-from audience_core.errors import AudienceError
+from audience_core.errors import RetryableError
 from audience_core.kafka.client import options
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
@@ -55,23 +56,35 @@ class Watch:
         """Measure again and again until told to stop, then close the consumer."""
         while not stopping():
             started = time.monotonic()
-            try:
-                self.measure()
-            except (AudienceError, KafkaException) as error:
-                for shard in self._shards:
-                    _forget(shard)
-                log.warning("not_measured", error=str(error))
+            self._guarded(self.measure_redis, metrics.REDIS_GAUGES)
+            self._guarded(self.measure_shards, metrics.SHARD_GAUGES)
             while not stopping() and time.monotonic() < started + self._every:
                 time.sleep(min(_POLL_S, self._every))
         self._consumer.close()
 
-    def measure(self) -> None:
-        """Measure once. Raises RedisUnavailable, KafkaException."""
+    def _guarded(self, measure: Callable[[], None], gauges: tuple[Gauge, ...]) -> None:
+        """A measurement that fails leaves no value behind: an old one would look like a good one."""
+        try:
+            measure()
+        except (RetryableError, KafkaException) as error:
+            log.warning("not_measured", error=str(error))
+        except Exception:  # a right that is missing, for example: the other measurement must go on
+            log.exception("not_measured")
+        else:
+            return
+        for gauge in gauges:
+            gauge.clear()
+
+    def measure_redis(self) -> None:
+        """Measure once how full each node is. Raises RedisUnavailable."""
         for node, used in usage(self._client).items():
             metrics.REDIS_MEMORY.labels(node).set(used.memory)
             metrics.REDIS_LIMIT.labels(node).set(used.limit)
             metrics.REDIS_EVICTED.labels(node).set(used.evicted)
             metrics.REDIS_OPERATIONS.labels(node).set(used.operations)
+
+    def measure_shards(self) -> None:
+        """Measure once how far each shard is behind. Raises RedisUnavailable, KafkaException."""
         stored = {shard: at.offset if (at := self._store.locate(shard)) else None for shard in self._shards}
         measured_at = time.time()
         behind = self._behind(stored)

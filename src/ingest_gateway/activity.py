@@ -7,13 +7,14 @@ that Redis does not take is dropped and counted.
 import asyncio
 import json
 import time
+from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from audience_core.errors import RedisUnavailable
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
-from audience_core.redis.activity import ActivityStore, Heard, RequestNote
+from audience_core.redis.activity import ActivityStore, Heard, Moment, RequestNote
 from audience_core.redis.control import KeyRecord
 from ingest_gateway.answers import Answer
 from ingest_gateway.membership import Reading
@@ -21,8 +22,9 @@ from ingest_gateway.membership import Reading
 FLUSH_EVERY_S = 0.25
 MAX_LISTED = 20
 """Requests of an account that one batch lists, accepted and refused ones each; all of them are counted."""
+CHANGES_EVERY_S = 2.0
 MAX_SERIES = 20_000
-"""Different (audience, direction, minute) of an account in one batch; more than an account has audiences."""
+"""Different (account, audience, direction, minute) that wait to be written; a backstop, more than there ever are."""
 
 log = get_logger()
 
@@ -59,6 +61,8 @@ class ActivityLog:
         self._store = store
         self._heard: dict[str | None, Heard] = {}
         self._noted = 0
+        self._changes: Counter[Moment] = Counter()
+        self._changes_due = 0.0
 
     def begin(self) -> None:
         """A request begins, in this task."""
@@ -79,20 +83,32 @@ class ActivityLog:
         if reason is not None:
             heard.rejected[reason] += 1
         if changes:
-            _note_changes(heard, seen, now // 60_000)
-        if sum((listed.reason is None) == (reason is None) for listed in heard.requests) < MAX_LISTED:
+            self._note_changes(seen, now // 60_000)
+        if _has_room(heard, refused=reason is not None):
             key_id = seen.key["id"] if seen.key else None
             latency_ms = round(seconds * 1000, 2)
             heard.requests.append(RequestNote(now, kind, answer.status, changes, latency_ms, reason, key_id))
 
-    async def flush(self) -> None:
-        """Write what was heard since the last time, or drop it."""
+    def _note_changes(self, seen: _Seen, minute: int) -> None:
+        if seen.key is None or seen.reading is None:
+            return
+        account = seen.key["account"]
+        for (audience_id, action), count in seen.reading.received.items():
+            moment = (account, audience_id, "e" if action == "ENTER" else "x", minute)
+            if moment in self._changes or len(self._changes) < MAX_SERIES:
+                self._changes[moment] += count
+
+    async def flush(self, *, everything: bool = False) -> None:
+        """Write what was heard since the last time, or drop it. Changes are many, and wait a little for company."""
         heard, noted = self._heard, self._noted
         self._heard, self._noted = {}, 0
-        if not heard:
-            return
+        changes: Counter[Moment] = Counter()
+        if everything or time.monotonic() >= self._changes_due:
+            changes, self._changes = self._changes, changes
+            self._changes_due = time.monotonic() + CHANGES_EVERY_S
         try:
             await self._store.write(heard)
+            await self._store.write_changes(changes)
         except BaseException:
             metrics.GATEWAY_ACTIVITY_DROPPED.inc(noted)
             raise
@@ -142,8 +158,10 @@ def _note_times(heard: Heard, kind: str, seen: _Seen, now: int, *, accepted: boo
         heard.times["last_change"] = now
 
 
-def _note_changes(heard: Heard, seen: _Seen, minute: int) -> None:
-    for (audience_id, action), count in seen.reading.received.items() if seen.reading else ():
-        moment = (audience_id, "e" if action == "ENTER" else "x", minute)
-        if moment in heard.changes or len(heard.changes) < MAX_SERIES:
-            heard.changes[moment] += count
+def _has_room(heard: Heard, *, refused: bool) -> bool:
+    listed = len(heard.requests)
+    # while few are listed there is room in any case, and nothing to count
+    return listed < MAX_LISTED or (
+        listed < 2 * MAX_LISTED
+        and sum((request.reason is not None) == refused for request in heard.requests) < MAX_LISTED
+    )

@@ -40,6 +40,9 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 M = TypeVar("M", bound=Message)
 
+MAX_SUBSCRIPTION = 100_000
+"""Characters of a subscription's texts; it has to fit into one record of Kafka."""
+
 log = get_logger()
 _REASONS: dict[type[RetryableError], str] = {
     KafkaUnavailable: "kafka",
@@ -154,6 +157,8 @@ class Gateway:
         now, occurred_at = _times(message)
         if occurred_at > now + 86_400_000:
             raise Refused(answers.unreadable("timestamp_ms is over a day ahead of the gateway's clock"))
+        if message.size > MAX_SUBSCRIPTION:
+            raise Refused(answers.TOO_LARGE)
         state = await self._subscriptions.apply(message, key["account"], occurred_at, self._publisher)
         return answers.subscribed(message.id, {EPOCH_SETTING: str(state["epoch"])})
 

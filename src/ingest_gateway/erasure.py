@@ -17,7 +17,7 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
 from ingest_gateway.firehose import ErasureMessage, Identity
-from ingest_gateway.outgoing import Records
+from ingest_gateway.outgoing import MAX_PARTS, Records
 from ingest_gateway.publisher import Publisher
 
 log = get_logger()
@@ -64,8 +64,9 @@ class Erasures:
             kind = profile_type(identity.type)
             found = hmacs_of_erased_identity(self._pepper, account, kind, identity.encoding, identity.value)
             hmacs |= dict.fromkeys(found)
-        if hmacs:
-            record = IdentitiesErased(account=account, identities=list(hmacs), received_at=now, request_id=request_id)
+        for first in range(0, len(hmacs), MAX_PARTS):
+            part = list(hmacs)[first : first + MAX_PARTS]
+            record = IdentitiesErased(account=account, identities=part, received_at=now, request_id=request_id)
             outgoing.extend(self._records.identities_erased(record))
         return outgoing
 

@@ -35,6 +35,12 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _request_id(value: object) -> object:
+    """A UUID usually; it goes along with every record, so a text that is far longer is cut."""
+    text = _text(value)
+    return text[:256] if isinstance(text, str) else text
+
+
 def _settings(value: object) -> object:
     """Values that are no scalars say nothing; null entries are absent."""
     if not isinstance(value, dict):
@@ -59,6 +65,7 @@ def _mpid(value: object) -> object:
 Integer = Annotated[int, BeforeValidator(_integer)]
 JavaInt = Annotated[int, BeforeValidator(_integer), Field(ge=-(2**31), le=2**31 - 1)]
 Text = Annotated[str, BeforeValidator(_text)]
+RequestId = Annotated[str, BeforeValidator(_request_id)]
 Settings = Annotated[dict[str, str], BeforeValidator(_settings)]
 
 
@@ -73,7 +80,7 @@ class Account(_Wire):
 class Message(_Wire):
     """What every message has. `timestamp_ms`: milliseconds since the epoch."""
 
-    id: Text | None = None
+    id: RequestId | None = None
     timestamp_ms: Annotated[Integer | None, Field()] = None
     account: Account | None = None
 
@@ -96,11 +103,17 @@ class SubscriptionMessage(Message):
     audience_subscription_settings: Settings = Field(default_factory=dict)
     action: Literal["add", "update", "remove"]
 
+    @property
+    def size(self) -> int:
+        """Characters of all of its texts."""
+        settings = sum(len(name) + len(value) for name, value in self.audience_subscription_settings.items())
+        return len(self.audience_name or "") + len(self.audience_description or "") + settings
+
 
 class ErasureMessage(Message):
     """`submitted_time` comes in three shapes and decides nothing, so it is not read."""
 
-    subject_request_id: Text | None = None
+    subject_request_id: RequestId | None = None
     subject_request_type: Literal["erasure"] | None = None
     subject_identities: Any = None
     extensions: Any = None

@@ -110,7 +110,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
         for task in tasks:
             task.cancel()
         with contextlib.suppress(RedisUnavailable):
-            await activity_log.flush()
+            await activity_log.flush(everything=True)
         left = await asyncio.to_thread(producer.close)
         if left:
             log.warning("records_left_unacknowledged", count=left)

@@ -14,10 +14,11 @@ from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
 from audience_core.redis.catalog import Catalog
 from ingest_gateway.firehose import AudienceItem, Identity, Profile, explain
-from ingest_gateway.outgoing import Records, item_without_secrets, without_secrets
+from ingest_gateway.outgoing import MAX_PARTS, Records, item_without_secrets, without_secrets
 from ingest_gateway.registration import EPOCH_SETTING
 
 MAX_AHEAD_MS = 86_400_000
+_EPOCH_DIGITS = 10
 _IDENTITY_FIELDS = ("user_identities", "device_identities", "partner_identities")
 _ACTIONS: dict[str, MembershipAction] = {"add": "ENTER", "delete": "EXIT"}
 
@@ -73,16 +74,18 @@ def _read_profile(profile: Profile, mpid: str, context: Context, records: Record
     changes = list(_changes(profile, context, records, reading))
     if not changes:
         return
-    record = MembershipChange(
-        account=context.account,
-        mpid=mpid,
-        occurred_at=context.occurred_at,
-        received_at=context.now,
-        request_id=context.request_id,
-        identities=_identities(profile, context),
-        changes=changes,
-    )
-    reading.records.append(records.change(record))
+    identities = _identities(profile, context)
+    for first in range(0, max(len(changes), len(identities)), MAX_PARTS):
+        record = MembershipChange(
+            account=context.account,
+            mpid=mpid,
+            occurred_at=context.occurred_at,
+            received_at=context.now,
+            request_id=context.request_id,
+            identities=identities[first : first + MAX_PARTS],
+            changes=changes[first : first + MAX_PARTS],
+        )
+        reading.records.append(records.change(record))
     reading.changes += len(changes)
     for change in changes:
         reading.received[change["audience_id"], change["action"]] += 1
@@ -112,7 +115,9 @@ def _changes(profile: Profile, context: Context, records: Records, reading: Read
 
 def _echoed(item: AudienceItem) -> int | None:
     text = item.audience_subscription_settings.get(EPOCH_SETTING, "")
-    return int(text) if text.isascii() and text.isdigit() and int(text) < 2**31 else None
+    # a long row of digits is no epoch, and Python refuses to read a very long one
+    known = len(text) <= _EPOCH_DIGITS and text.isascii() and text.isdigit() and int(text) < 2**31
+    return int(text) if known else None
 
 
 def _identities(profile: Profile, context: Context) -> list[str]:

@@ -17,6 +17,10 @@ from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
 from audience_core.topics import CHANGES, DEAD_LETTERS, SUBSCRIPTIONS
 
+# Kafka would never take a record over 1 MB, so a request with one could never succeed, and a spool never be drained.
+MAX_PARTS = 10_000
+"""Changes, or identities, of one record: 340 kB at most"""
+_MAX_PAYLOAD = 500_000
 _KEPT = ("audience_id", "audience_name", "action", "audience_subscription_settings")
 
 
@@ -62,6 +66,7 @@ class Records:
     ) -> Outgoing:
         """What could not be applied. `payload` must already be free of settings and identities."""
         metrics.DEAD_LETTERS.labels(reason).inc()
+        content = json.dumps(payload).encode()
         letter = DeadLetter(
             account=account,
             reason=reason,
@@ -73,7 +78,7 @@ class Records:
             request_id=request_id,
             occurred_at=occurred_at if occurred_at is not None and abs(occurred_at) < 2**63 else None,
             failed_at=now,
-            payload=json.dumps(payload).encode(),
+            payload=content if len(content) <= _MAX_PAYLOAD else json.dumps({"left_out_bytes": len(content)}).encode(),
         )
         key = f"{account or ''}:{request_id}".encode()
         return self._outgoing(DEAD_LETTERS, key, self._codec.encode("DeadLetter", letter))

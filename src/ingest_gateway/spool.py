@@ -3,14 +3,19 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from audience_core.errors import SpoolUnavailable
 from audience_core.kafka.producer import Outgoing
+from audience_core.observability.logging import get_logger
 from ingest_gateway.spool_file import SpoolFile, size_of
 
+_APPEND_S = 1.0
+
+log = get_logger()
 Window = list[tuple[int, Outgoing]]
 """(id, record), oldest first"""
 
@@ -43,7 +48,8 @@ class Spool:
         self._thread.start()
 
     async def append(self, records: Sequence[Outgoing]) -> None:
-        """Return when the records are on disk. Raises SpoolUnavailable when the spool or the disk is full."""
+        """Return when the records are on disk. Raises SpoolUnavailable when the spool or the disk is full, or too slow:
+        then they may be there all the same, and what the sender repeats is a copy."""
         size = size_of(records)
         if self.bytes + size > self._limit:
             self.refusing = True
@@ -54,7 +60,11 @@ class Spool:
         job = _Job(self._loop.create_future(), records=records)
         job.done.add_done_callback(lambda done: self._appended(done, len(records), size))
         self._jobs.put(job)
-        await asyncio.shield(job.done)
+        try:
+            async with asyncio.timeout(_APPEND_S):
+                await asyncio.shield(job.done)
+        except TimeoutError:
+            raise SpoolUnavailable("the spool's disk did not take a record in time") from None
 
     def _appended(self, done: "asyncio.Future[Any]", records: int, size: int) -> None:
         self.refusing = done.exception() is not None
@@ -109,27 +119,30 @@ class Spool:
     def _work(self, jobs: list[_Job]) -> None:
         writes = [job for job in jobs if not job.read]
         if writes:
-            outcome = self._write(writes)
-            for job in writes:
-                job.outcome = outcome
+            _attempt(writes, lambda: self._write(writes))
         for job in jobs:
             if job.read:
-                try:
-                    job.outcome = self._file.read(self._drained_to, job.read)
-                except SpoolUnavailable as error:
-                    job.outcome = error
+                _attempt([job], partial(self._file.read, self._drained_to, job.read))
         if jobs:
             self._loop.call_soon_threadsafe(_settle, jobs)
 
-    def _write(self, jobs: list[_Job]) -> SpoolUnavailable | None:
+    def _write(self, jobs: list[_Job]) -> None:
         drop_to = max(job.drop_to for job in jobs)
-        try:
-            self._file.write([record for job in jobs for record in job.records], drop_to)
-        except SpoolUnavailable as error:
-            return error
+        self._file.write([record for job in jobs for record in job.records], drop_to)
         if drop_to and self.records == 0:
             self._file.shrink()
-        return None
+
+
+def _attempt(jobs: list[_Job], action: Callable[[], Any]) -> None:
+    try:
+        outcome = action()
+    except SpoolUnavailable as error:
+        outcome = error
+    except Exception as error:  # a thread that ended here would leave every later request waiting
+        log.exception("spool_failed")
+        outcome = SpoolUnavailable(f"the spool failed: {type(error).__name__}")
+    for job in jobs:
+        job.outcome = outcome
 
 
 def _settle(jobs: list[_Job]) -> None:

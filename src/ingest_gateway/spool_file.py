@@ -13,6 +13,7 @@ from audience_core.observability.logging import get_logger
 
 MAX_FILES = 256
 _WINDOW_BYTES = 4_000_000
+_ROWS = 5000  # SQLite takes 32,766 values in one statement
 _ROW_BYTES = 32  # what SQLite adds to a record, about
 # EXCLUSIVE: the lock file keeps others out, so SQLite needs no shared memory. FULL: the log is synced at every commit,
 # so what is acknowledged survives a power loss. secure_delete: a drained MPID is gone from the disk too.
@@ -51,17 +52,26 @@ class SpoolFile:
 
     def write(self, records: Sequence[Outgoing], drop_to: int = 0) -> None:
         """Append records and drop those up to an id: all of it or nothing. Raises SpoolUnavailable."""
+        # few calls: each gives up the interpreter's lock, and gets it back from a busy event loop only after a while
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(
-                "INSERT INTO records(topic, partition, key, value) VALUES (?, ?, ?, ?)", records
-            )
-            self._connection.execute("DELETE FROM records WHERE id <= ?", [drop_to])
-            self._connection.execute("COMMIT")
+            if drop_to or len(records) > _ROWS:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("DELETE FROM records WHERE id <= ?", [drop_to])
+                for first in range(0, len(records), _ROWS):
+                    self._insert(records[first : first + _ROWS])
+                self._connection.execute("COMMIT")
+            elif records:
+                self._insert(records)
         except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself after most of these
-                self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:  # SQLite has rolled back by itself after most of these
+                    self._connection.execute("ROLLBACK")
             raise SpoolUnavailable(f"the spool can't be written: {error}") from error
+
+    def _insert(self, records: Sequence[Outgoing]) -> None:
+        rows = ", ".join(["(?, ?, ?, ?)"] * len(records))
+        values = [value for record in records for value in record]
+        self._connection.execute(f"INSERT INTO records(topic, partition, key, value) VALUES {rows}", values)  # noqa: S608
 
     def read(self, after: int, limit: int) -> list[tuple[int, Outgoing]]:
         """(id, record) of the oldest records after an id, up to `limit` and about 4 MB. Raises SpoolUnavailable."""

@@ -21,6 +21,7 @@ from ingest_gateway.spool_file import claim_left_behind
 
 WINDOW = 1000
 _RETRY_S = 0.1
+_FAILED_S = 2.0
 _ADOPT_EVERY_S = 5.0
 
 log = get_logger()
@@ -88,6 +89,9 @@ class Drain:
             except RetryableError as error:
                 log.debug("spool_not_drained", error=str(error))
                 await asyncio.sleep(_RETRY_S)
+            except Exception:  # whatever it is, the records must not stay here for good
+                log.exception("spool_not_drained")
+                await asyncio.sleep(_FAILED_S)
 
     async def _deliver(self, records: list[Outgoing]) -> None:
         """Subscriptions are compacted, so the last record must be the newest state: look again after each of them."""

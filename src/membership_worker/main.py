@@ -1,24 +1,24 @@
 """Wires a worker and runs it until SIGTERM."""
 
-import time
+from functools import partial
 
-from audience_core.errors import AudienceError, RetryableError
+from audience_core.errors import AudienceError
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
-from audience_core.redis.connect import connect
+from audience_core.redis.connect import Redis, connect
 from audience_core.redis.shard_store import ShardStore, claim_shard_count
 from audience_core.registry import make_codec
 from audience_core.settings import load
 from audience_core.topics import CHANGES
+from membership_worker.progress import Progress
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shards, make_consumer
 from membership_worker.worker import Worker
 
 log = get_logger()
-STUCK_AFTER_S = 60.0
 
 
 def run() -> int:
@@ -27,66 +27,59 @@ def run() -> int:
     configure(settings, "worker")
     stop = Stop(settings.drain_timeout.total_seconds())
     stop.listen()
+    admin = TopicAdmin(settings)
+    progress = Progress(settings.worker_stuck_after.total_seconds(), partial(admin.ends, CHANGES))
+    # before anything is waited for: a worker that waits for Kafka or Redis lives, and says what it waits for
+    probes = ProbeServer(settings.host, settings.metrics_port, live=progress.dead, ready=progress.not_ready)
+    probes.start()
+    log.info("worker_started", port=probes.port)
+    client = connect(settings)
     try:
-        _run(settings, stop)
+        _run(settings, admin, client, progress, stop)
     except AudienceError as error:
         log.error("worker_stopped", error=type(error).__name__, reason=str(error))
         return 1
+    finally:
+        client.close()
+        probes.close()
     return 0
 
 
-def _run(settings: WorkerSettings, stop: Stop) -> None:
-    client = connect(settings)
-    store = ShardStore(client, settings)
-    topic_id = _topic_id(settings, stop)
-    while not stop():
-        try:
-            claim_shard_count(client, settings.shards)
-            break
-        except RetryableError as error:
-            log.warning("waiting", error=str(error))
-            stop.wait(1.0)
-    if stop():
+def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: Progress, stop: Stop) -> None:
+    topic_id = stop.retrying(partial(_topic_id, admin), progress.waits_for)
+    stop.retrying(partial(claim_shard_count, client, settings.shards), progress.waits_for)
+    codec = stop.retrying(partial(make_codec, settings), progress.waits_for)
+    if stop() or topic_id is None or codec is None:
         return
+    store = ShardStore(client, settings)
     consumer = make_consumer(settings)
     producer = RecordProducer(settings, "worker", linger_ms=5)
-    shards = Shards(consumer, store, topic_id, accept_partial=settings.accept_partial_rebuild)
+    shards = Shards(
+        consumer,
+        store,
+        topic_id,
+        starts=partial(admin.starts, CHANGES),
+        progress=progress,
+        accept_partial=settings.accept_partial_rebuild,
+    )
     worker = Worker(
         settings,
         consumer=consumer,
         shards=shards,
         store=store,
         producer=producer,
-        codec=make_codec(settings),
+        codec=codec,
         topic_id=topic_id,
         stopping=stop,
     )
-    probes = ProbeServer(
-        settings.host,
-        settings.metrics_port,
-        live=lambda: [] if time.monotonic() - worker.last_turn < STUCK_AFTER_S else ["the loop makes no progress"],
-        ready=lambda: [] if shards.joined else ["no assignment from the group yet"],
-    )
-    probes.start()
-    log.info("worker_started", port=probes.port)
     try:
         worker.run()
     finally:
         consumer.close()
         producer.close()
-        client.close()
-        probes.close()
     log.info("worker_stopped", reason="told to stop")
 
 
-def _topic_id(settings: WorkerSettings, stop: Stop) -> str:
-    admin = TopicAdmin(settings)
-    while True:
-        try:
-            admin.check()
-            return admin.topic_id(CHANGES)
-        except RetryableError as error:
-            if stop():
-                raise
-            log.warning("waiting", error=str(error))
-            stop.wait(1.0)
+def _topic_id(admin: TopicAdmin) -> str:
+    admin.check()
+    return admin.topic_id(CHANGES)

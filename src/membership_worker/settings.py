@@ -12,6 +12,10 @@ class WorkerSettings(CoreSettings):
 
     metrics_port: int = Field(9101, ge=0, le=65535, description="port of probes and metrics; 0 = any free one")
     worker_group: str = Field("membership-worker", description="Kafka consumer group")
+    worker_stuck_after: Duration = Field(
+        timedelta(seconds=60),
+        description="a shard with unread records that stands still for this long, or a loop that hangs, ends `/livez`",
+    )
     worker_batch: int = Field(1000, ge=1, description="records fetched at once")
     drain_timeout: Duration = Field(
         timedelta(seconds=20), description="a drain that takes longer than this ends the process"

@@ -4,6 +4,7 @@ A rebalance only notes what is assigned; a shard is fetched once its offset is k
 rebalance ever waits for Redis. Kafka's own committed offsets are a mirror for lag tools and are never read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -14,10 +15,12 @@ from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import CHANGES
+from membership_worker.progress import Progress
 from membership_worker.settings import WorkerSettings
 
 log = get_logger()
-_TIMEOUT = 5.0
+# how soon a member hears of a rebalance: while the group waits for it, shards on their way are read by nobody
+_HEARTBEAT_MS = 500
 
 
 def make_consumer(settings: WorkerSettings) -> Consumer:
@@ -35,7 +38,7 @@ def make_consumer(settings: WorkerSettings) -> Consumer:
         config |= {
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": timeout_ms,
-            "heartbeat.interval.ms": max(100, timeout_ms // 4),
+            "heartbeat.interval.ms": max(100, min(_HEARTBEAT_MS, timeout_ms // 4)),
         }
     return Consumer({**config, **options(settings, "worker")})
 
@@ -51,44 +54,67 @@ class Shard:
 class Shards:
     """Shards that the group gave to this worker."""
 
-    def __init__(self, consumer: Consumer, store: ShardStore, topic_id: str, *, accept_partial: bool) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        store: ShardStore,
+        topic_id: str,
+        *,
+        starts: Callable[[list[int]], dict[int, int]],
+        progress: Progress,
+        accept_partial: bool,
+    ) -> None:
+        """`starts` gives the offset at which each shard's log begins, and raises RetryableError."""
         self._consumer = consumer
         self._store = store
         self._topic_id = topic_id
+        self._starts = starts
+        self.progress = progress
         self._accept_partial = accept_partial
         self._waiting: set[int] = set()
         self.taken: dict[int, Shard] = {}
-        self.joined = False
 
     def subscribe(self) -> None:
         """Join the group."""
         self._consumer.subscribe([CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
-    def waiting(self) -> list[int]:
-        """Shards that are assigned but not read yet."""
-        return sorted(self._waiting)
+    @property
+    def waiting(self) -> bool:
+        """Whether some shard is assigned, but not read yet."""
+        return bool(self._waiting)
 
-    def take(self, number: int) -> Shard | None:
-        """Begin to read a waiting shard; None when it was revoked meanwhile. Raises RetryableError, ShardRefused."""
-        if number not in self._waiting:
-            return None
-        shard, start = self._locate(number)
-        self._consumer.incremental_assign([TopicPartition(CHANGES, number, start)])
-        self._waiting.discard(number)
-        self.taken[number] = shard
+    def take_waiting(self) -> list[Shard]:
+        """Begin to read all that is assigned but not read yet. Raises RetryableError, ShardRefused."""
+        numbers = sorted(self._waiting)
+        # all at once, and not through the consumer: there, each question would wait for a fetch of up to 50 ms
+        starts = self._starts(numbers)
+        found = [self._locate(number, starts[number]) for number in numbers]
+        self._consumer.incremental_assign([TopicPartition(CHANGES, shard.number, start) for shard, start in found])
+        self._waiting.clear()
+        for shard, start in found:
+            self.taken[shard.number] = shard
+            self.progress.stands(shard.number, start)
+            metrics.WORKER_OFFSET.labels(str(shard.number)).set(start)
         metrics.WORKER_SHARDS.set(len(self.taken))
-        metrics.WORKER_OFFSET.labels(str(number)).set(start)
-        return shard
+        return [shard for shard, _ in found]
+
+    def moved(self, shard: Shard, offset: int) -> None:
+        """Note that a shard is applied up to `offset`."""
+        shard.stored = offset
+        if shard.number in self.taken:  # a revoke while Redis was away has ended its story here
+            self.progress.stands(shard.number, offset)
+            metrics.WORKER_OFFSET.labels(str(shard.number)).set(offset)
 
     def rewind(self, number: int) -> None:
         """Read a shard again from the offset that Redis holds now."""
         if number in self.taken:
-            shard, start = self._locate(number)
+            shard, start = self._locate(number, self._starts([number])[number])
             try:
                 self._consumer.seek(TopicPartition(CHANGES, number, start))
             except KafkaException as error:
                 raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
             self.taken[number] = shard
+            self.progress.stands(number, start)
 
     def out_of_range(self, number: int) -> ShardRefused:
         """The log has no record at the offset that Redis holds. A fetch tells so reliably, a query does not."""
@@ -122,12 +148,9 @@ class Shards:
     def _partitions(self) -> list[TopicPartition]:
         return [TopicPartition(CHANGES, number) for number in self.taken]
 
-    def _locate(self, number: int) -> tuple[Shard, int]:
+    def _locate(self, number: int, low: int) -> tuple[Shard, int]:
+        """(shard, offset to read from), `low` being where its log begins."""
         stored = self._store.locate(number)
-        try:
-            low, _ = self._consumer.get_watermark_offsets(TopicPartition(CHANGES, number), timeout=_TIMEOUT)
-        except KafkaException as error:
-            raise KafkaUnavailable(f"the start of shard {number} is unknown: {error.args[0].name()}") from error
         if stored is None:
             if low > 0 and not self._accept_partial:
                 raise ShardRefused(
@@ -150,8 +173,11 @@ class Shards:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])  # the binding would else fetch from Kafka's own offsets
         metrics.WORKER_REBALANCES.labels("assigned").inc()
-        self._waiting |= {partition.partition for partition in partitions}
-        self.joined = True
+        numbers = {partition.partition for partition in partitions}
+        self._waiting |= numbers
+        for number in numbers:
+            self.progress.stands(number, None)
+        self.progress.joined(member=True)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         metrics.WORKER_REBALANCES.labels("revoked").inc()
@@ -159,11 +185,13 @@ class Shards:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         metrics.WORKER_REBALANCES.labels("lost").inc()
+        self.progress.joined(member=False)
         self._give_up(consumer, partitions)
 
     def _give_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = {partition.partition for partition in partitions}
         self._waiting -= numbers
+        self.progress.gone(numbers)
         gone = [number for number in numbers if self.taken.pop(number, None) is not None]
         if gone:
             consumer.incremental_unassign([TopicPartition(CHANGES, number) for number in gone])

@@ -29,6 +29,7 @@ log = get_logger()
 T = TypeVar("T")
 _FETCH_S = 0.1
 _ACK_S = 10.0
+_LOOK_EVERY_S = 1.0
 _ASSIGN, _READ, _DECODE, _APPLY, _PUBLISH, _COMMIT = (
     metrics.WORKER_STEP.labels(step) for step in ("assign", "read", "decode", "apply", "publish", "commit")
 )
@@ -65,36 +66,43 @@ class Worker:
         self._receipts = Receipts(store.receipts, producer, codec, settings.shards)
         self._codec = codec
         self._topic_id = topic_id
+        self._progress = shards.progress
         self._stopping = stopping
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
-        self.last_turn = time.monotonic()
+        self._look_at = 0.0
+        self._unpublished: list[int] = []
+        """shards whose counts and receipts are still to be published whole, since they were taken"""
 
     def run(self) -> None:
         """Work until told to stop. Raises PermanentError when going on would corrupt or throw away."""
         self._shards.subscribe()
         while not self._stopping():
-            self.last_turn = time.monotonic()
-            self._take_waiting()
+            self._progress.turn()
+            if self._shards.waiting:
+                self._take_waiting()
             with _READ.time():
-                batches = self._fetch()
+                batches = self._fetch(0 if self._unpublished else _FETCH_S)
             for number, messages in batches.items():
                 self._work(number, messages)
             if batches:
                 with _COMMIT.time():
                     self._shards.commit(list(batches))
-
-    def _take_waiting(self) -> None:
-        for number in self._shards.waiting():
-            with _ASSIGN.time():
-                shard = self._patiently(partial(self._shards.take, number))
-            if shard is not None:
+            self._notice_lost_state()
+            # one a turn: many shards with many audiences must not hold up the first changes after a rebalance
+            if self._unpublished and (number := self._unpublished.pop()) in self._shards.taken:
                 self._publish_snapshot(number)
                 self._patiently(partial(self._receipts.publish, number))
-                log.info("shard_taken", shard=number, offset=shard.stored)
 
-    def _fetch(self) -> dict[int, list[Message]]:
+    def _take_waiting(self) -> None:
+        with _ASSIGN.time():
+            taken = self._patiently(self._shards.take_waiting)
+        if taken:
+            self._unpublished += [shard.number for shard in taken]
+            log.info("shards_taken", shards={shard.number: shard.stored for shard in taken})
+
+    def _fetch(self, timeout: float) -> dict[int, list[Message]]:
         batches: dict[int, list[Message]] = defaultdict(list)
-        for message in fetch(self._consumer, self._settings.worker_batch, _FETCH_S):
+        for message in fetch(self._consumer, self._settings.worker_batch, timeout):
             error = message.error()
             number = message.partition()
             if error is None and number is not None:
@@ -127,9 +135,7 @@ class Worker:
             return
         if applied is None:
             return
-        shard.stored = next_offset
-        if number in self._shards.taken:  # a revoke while Redis was away has ended the series
-            metrics.WORKER_OFFSET.labels(str(number)).set(next_offset)
+        self._shards.moved(shard, next_offset)
         _observe(applied, len(messages), batch.oldest)
         self._publish(number, applied.counts, next_offset)
         if applied.receipts:
@@ -172,6 +178,17 @@ class Worker:
         self._patiently(lambda: self._shards.rewind(fence.shard))
         self._publish_snapshot(fence.shard)
 
+    def _notice_lost_state(self) -> None:
+        """A Redis that went back is noticed by the next batch; a shard that gets no records must not wait for one."""
+        if (now := time.monotonic()) < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY_S
+        stored = self._patiently(lambda: self._store.offsets(list(self._shards.taken))) or {}
+        for number, offset in stored.items():
+            shard = self._shards.taken.get(number)
+            if shard is not None and shard.stored != offset:
+                self._resync(FencedError(number, shard.stored, offset))
+
     def _publish_snapshot(self, number: int) -> None:
         snapshot = self._patiently(lambda: self._store.snapshot(number))
         if snapshot is not None:
@@ -202,27 +219,29 @@ class Worker:
             retry=retry_if_exception_type(RetryableError),
             wait=wait_random_exponential(multiplier=0.1, max=3),
             sleep=self._keep_alive,
-            before_sleep=_log_retry,
+            before_sleep=self._note_retry,
             stop=lambda _: self._stopping(),
             retry_error_callback=lambda _: None,
         )
-        return retrying(attempt)
+        result = retrying(attempt)
+        self._progress.waits_for(None)
+        return result
+
+    def _note_retry(self, state: RetryCallState) -> None:
+        metrics.WORKER_RETRIES.inc()
+        error = state.outcome.exception() if state.outcome else None
+        self._progress.waits_for(str(error))
+        if not isinstance(error, ProducerQueueFull):
+            log.warning("retrying", attempt=state.attempt_number, error=str(error))
 
     def _keep_alive(self, seconds: float) -> None:
         """Sleep as a member of the group: poll, but fetch nothing."""
         self._shards.pause()
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopping():
-            self.last_turn = time.monotonic()
+            self._progress.turn()
             self._consumer.poll(min(left, 0.2))
         self._shards.resume()
-
-
-def _log_retry(state: RetryCallState) -> None:
-    metrics.WORKER_RETRIES.inc()
-    error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, ProducerQueueFull):
-        log.warning("retrying", attempt=state.attempt_number, error=str(error))
 
 
 def _count_settled(error: KafkaError | None) -> None:

@@ -99,15 +99,18 @@ def segments_router(
 
     @router.get("")
     async def list_segments(account: str) -> Segments:
+        """All saved segments with their sizes."""
         return Segments(segments=await reader.all(account))
 
     @router.post("", status_code=201, responses=_FULL)
     async def create_segment(account: str, request: SegmentRequest) -> ListedSegment:
+        """Save a segment. Every audience of its rule must be subscribed."""
         created = await store.create(account, request.name, request.rule, served=request.served)
         return (await reader.listed(account, [created]))[0]
 
     @router.post("/estimate")
     async def estimate_segment(account: str, request: EstimateRequest) -> Size:
+        """Size of a rule that need not be saved."""
         await control.account(account)
         return await sizes.estimate(account, request.rule)
 
@@ -119,24 +122,29 @@ def _add_one(router: APIRouter, store: SegmentStore, reader: SegmentReader) -> N
 
     @router.get("/{segment_id}")
     async def read_segment(account: str, segment_id: str) -> ListedSegment:
+        """One saved segment with its size."""
         return await reader.get(account, segment_id)
 
     @router.put("/{segment_id}", responses=_FULL)
     async def update_segment(account: str, segment_id: str, request: SegmentRequest) -> ListedSegment:
+        """Replace name, rule and `served`."""
         updated = await store.update(account, segment_id, request.name, request.rule, served=request.served)
         return (await reader.listed(account, [updated]))[0]
 
     @router.delete("/{segment_id}", status_code=204)
     async def delete_segment(account: str, segment_id: str) -> Response:
+        """Delete a segment; SDKs see it in their next answer."""
         await store.delete(account, segment_id)
         return Response(status_code=204)
 
     @router.post("/{segment_id}/duplicate", status_code=201, responses=_FULL)
     async def duplicate_segment(account: str, segment_id: str) -> ListedSegment:
+        """Save a copy, which is not served."""
         return (await reader.listed(account, [await store.duplicate(account, segment_id)]))[0]
 
     @router.get("/{segment_id}/visitors/{mpid:path}")
     async def match_visitor(account: str, segment_id: str, mpid: str) -> VisitorMatch:
+        """Whether a visitor matches now. The MPID is the rest of the path and may hold slashes."""
         if not is_mpid(mpid):
             raise InvalidField(f"path.mpid: must be 1 to {MPID_MAX_CHARS} characters without control characters")
         return VisitorMatch(mpid=mpid, matches=await reader.matches(account, segment_id, mpid))

@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.console.person import Person
 from tests.pipeline.conftest import servers
-from tests.pipeline.running import Stack, start
+from tests.pipeline.running import Stack
+from tests.pipeline.starting import started
 from tests.segment_api.conftest import api
 
 __all__ = ["api", "browser", "person", "servers", "stack"]
@@ -19,7 +20,7 @@ __all__ = ["api", "browser", "person", "servers", "stack"]
 def stack(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> Iterator[Stack]:
     """The whole system. Each request has a connection of its own: between two of them a page may take its time, and the
     gateway closes what is idle."""
-    with start(tmp_path_factory.mktemp("console"), servers) as running:
+    with started(tmp_path_factory.mktemp("console"), **servers) as running:
         running.http = httpx.Client(trust_env=False, timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
         with running.http:
             yield running

@@ -15,7 +15,8 @@ import redis
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from audience_core.redis import keys
-from tests.pipeline.running import Stack, eventually, start
+from tests.pipeline.running import Stack, eventually
+from tests.pipeline.starting import started
 
 SIZES: dict[str, ViewportSize] = {
     "desktop": {"width": 1280, "height": 860},
@@ -134,7 +135,7 @@ def main() -> int:
         return 2
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as own, start(Path(own), {}) as stack, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as own, started(Path(own)) as stack, sync_playwright() as playwright:
         segment = fill(stack)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         shoot(browser, stack, segment, folder)

@@ -348,6 +348,12 @@ def test_the_answer_tells_the_absolute_counts_of_what_was_touched_only(shard: Sh
     assert (applied.entered, applied.left, applied.unchanged) == (1, 1, 1)
 
 
+def test_a_change_that_changes_no_set_moves_no_count(shard: Shard) -> None:
+    applied = shard.apply(change("EXIT", 100), change("ENTER", 101), change("ENTER", 102), change("EXIT", 99, mpid="2"))
+    assert (applied.entered, applied.left, applied.unchanged) == (1, 0, 3)
+    assert applied.counts == {("demo", 7, 0): 1}
+
+
 def test_an_audience_that_was_emptied_is_told_as_0(shard: Shard) -> None:
     shard.apply(change())
     assert shard.apply(change("EXIT", 200)).counts == {("demo", 7, 0): 0}

@@ -168,3 +168,10 @@ def test_poison_never_quotes_the_record() -> None:
     with pytest.raises(PoisonRecord) as caught:
         Codec().decode(encoded[:-1])
     assert "1234567890" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"offset": 2**63}, {"count": "1"}, {"account": None}, {"account": 5}, {"epoch": []}])
+def test_a_record_that_does_not_fit_its_schema_is_a_value_error(wrong: dict[str, Any]) -> None:
+    record = {"account": "a", "audience_id": 1, "epoch": 0, "shard": 0, "count": 1, "offset": 1, **wrong}
+    with pytest.raises(ValueError, match="ShardCount"):
+        Codec().encode("ShardCount", record)

@@ -1,6 +1,7 @@
 """What a query asks for: the metrics and labels that it names."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ def selectors(query: str) -> list[Selector]:
     return found
 
 
+@cache
 def rules() -> list[dict[str, Any]]:
     """All recording and alerting rules."""
     files = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
@@ -53,13 +55,19 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for rule in rules() if "alert" in rule]
 
 
-def unknown(query: str) -> list[str]:
-    """What a query names and no process of ours, Prometheus or recording rule gives: metrics, or labels of them."""
+@cache
+def known() -> dict[str, set[str]]:
+    """Series → its labels: of our processes, of Prometheus, and of what is recorded."""
     labels = {series: set(metric.labels) for metric in declared() for series in metric.series} | FOREIGN
     for rule in rules():
         if "record" in rule:
             labels.setdefault(rule["record"], set()).update(rule.get("labels", {}))
-    wrong = []
+    return labels
+
+
+def unknown(query: str) -> list[str]:
+    """What a query names and nothing gives: metrics, or labels of them."""
+    labels, wrong = known(), []
     for name, matched in selectors(query):
         if name not in labels:
             wrong.append(name)

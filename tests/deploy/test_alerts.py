@@ -1,10 +1,12 @@
 """Alerts, their tests, their runbook and the metrics that they stand on belong together."""
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
 import yaml
+from cloudcoil.models.kubernetes.rbac.v1 import Role, RoleBinding
 
 from audience_core.observability.metrics_page import declared, page
 from audience_indexer.settings import IndexerSettings
@@ -18,6 +20,7 @@ ALERTS = {alert["alert"]: alert for alert in alerts()}
 SPEAKERS = {"critical", "warning", "info"}
 
 
+@cache
 def looks_of_promtool() -> dict[str, list[list[dict[str, Any]]]]:
     """Alert → for each moment at which promtool looks at it, what must fire then."""
     found: dict[str, list[list[dict[str, Any]]]] = {}
@@ -108,9 +111,23 @@ def test_both_scrape_files_give_the_rules_the_jobs_that_they_name() -> None:
     assert [rule.get("replacement") for rule in scrape["relabel_configs"] if rule.get("target_label") == "job"] == [
         "audience-$1"
     ]
-    assert scrape["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"own_namespace": True}}]
+    assert scrape["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["audience-stream"]}}]
     for config in (compose, kubernetes):
         assert "runbooks" in config["global"]["external_labels"]
+
+
+def test_the_prometheus_of_the_namespace_that_the_network_lets_in_may_find_the_pods_and_no_more() -> None:
+    found = yaml.safe_load_all((DEPLOY / "prometheus" / "kubernetes-rights.yml").read_text())
+    role, binding = next(found), next(found)
+    Role.model_validate(role)
+    RoleBinding.model_validate(binding)
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    policies = yaml.safe_load_all((DEPLOY / "kubernetes" / "base" / "network.yaml").read_text())
+    [metrics] = [policy for policy in policies if policy["metadata"]["name"] == "metrics"]
+    [let_in] = metrics["spec"]["ingress"][0]["from"]
+    namespace = let_in["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert [subject["namespace"] for subject in binding["subjects"]] == [namespace]
 
 
 def test_the_page_of_metrics_is_what_the_code_declares() -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+import yaml
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.deploy.promql import DEPLOY, alerts, selectors, unknown
@@ -123,3 +124,15 @@ def test_every_alert_is_led_to_by_a_panel_and_every_link_leads_somewhere() -> No
     links = {link["url"] for board in BOARDS.values() for panel in board["panels"] for link in panel.get("links", [])}
     wanted = {f"${{runbooks}}#{alert['alert'].lower()}" for alert in alerts()}
     assert links == wanted
+
+
+def test_grafana_finds_the_dashboards_and_a_prometheus_that_is_scraped_as_often_as_it_thinks() -> None:
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "audience-stream.yml").read_text())["providers"]
+    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    services = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]
+    assert f"../grafana/dashboards:{provider['options']['path']}:ro" in services["grafana"]["volumes"]
+    assert source["url"].removeprefix("http://").split(":")[0] in services
+    scraped = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scraped
+    assert not provider["allowUiUpdates"]

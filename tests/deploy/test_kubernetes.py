@@ -2,35 +2,38 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from cloudcoil.models.kubernetes.apps.v1 import Deployment
+from cloudcoil.models.kubernetes.apps.v1 import Deployment, StatefulSet
 from cloudcoil.models.kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
 from cloudcoil.models.kubernetes.batch.v1 import Job
 from cloudcoil.models.kubernetes.core.v1 import ConfigMap, Namespace, Service
 from cloudcoil.models.kubernetes.networking.v1 import Ingress, NetworkPolicy
 from cloudcoil.models.kubernetes.policy.v1 import PodDisruptionBudget
-from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
-from audience_core.observability import metrics
+from audience_core.observability.metrics_page import declared
 from audience_core.settings import CoreSettings, load
 from audience_indexer.settings import IndexerSettings
 from audience_stream.healthcheck import PORTS
 from ingest_gateway.settings import GatewaySettings
 from membership_worker.settings import WorkerSettings
 from segment_api.settings import ApiSettings
-from tests.deploy.conftest import DEPLOY, kustomize
+from tests.deploy.conftest import DEPLOY, kustomize, missing
 
 Object = dict[str, Any]
 
 MODELS: dict[tuple[str, str], type[BaseModel]] = {
     ("apps/v1", "Deployment"): Deployment,
+    ("apps/v1", "StatefulSet"): StatefulSet,
     ("autoscaling/v2", "HorizontalPodAutoscaler"): HorizontalPodAutoscaler,
     ("batch/v1", "Job"): Job,
     ("keda.sh/v1alpha1", "ScaledObject"): ScaledObject,
@@ -65,10 +68,12 @@ class Cluster:
     def of(self, kind: str) -> list[Object]:
         return [found for found in self.objects if found["kind"] == kind]
 
+    def workloads(self) -> list[Object]:
+        return self.of("Deployment") + self.of("StatefulSet") + self.of("Job")
+
     def ours(self) -> dict[str, Object]:
         """Name → Deployment or Job of this project."""
-        workloads = self.of("Deployment") + self.of("Job")
-        return {found["metadata"]["name"]: found for found in workloads if found["metadata"]["name"] in SETTINGS}
+        return {found["metadata"]["name"]: found for found in self.workloads() if found["metadata"]["name"] in SETTINGS}
 
     def settings(self) -> dict[str, str]:
         [found] = self.of("ConfigMap")
@@ -76,7 +81,7 @@ class Cluster:
         return variables
 
 
-@pytest.fixture(scope="module", params=["dev", "production"])
+@pytest.fixture(scope="module", params=["dev", "production", "production-spool"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     return Cluster(request.param)
 
@@ -165,7 +170,7 @@ def test_ports_and_probes_are_those_of_the_services(cluster: Cluster) -> None:
 def test_every_pod_meets_the_restricted_profile(cluster: Cluster) -> None:
     [namespace] = cluster.of("Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    for workload in cluster.of("Deployment") + cluster.of("Job"):
+    for workload in cluster.workloads():
         context, inner = pod(workload)["securityContext"], container(workload)["securityContext"]
         assert context["runAsNonRoot"] is True
         assert context["runAsUser"] > 0
@@ -183,14 +188,14 @@ def test_our_pods_run_as_the_images_user_on_a_read_only_root(cluster: Cluster) -
 
 
 def test_every_container_has_its_memory_reserved_and_no_cpu_limit(cluster: Cluster) -> None:
-    for workload in cluster.of("Deployment") + cluster.of("Job"):
+    for workload in cluster.workloads():
         resources = container(workload)["resources"]
         assert resources["limits"] == {"memory": resources["requests"]["memory"]}
         assert resources["requests"]["cpu"]
 
 
 def test_every_image_is_pinned(cluster: Cluster) -> None:
-    for workload in cluster.of("Deployment") + cluster.of("Job"):
+    for workload in cluster.workloads():
         name, _, tag = container(workload)["image"].rpartition(":")
         assert name, workload["metadata"]["name"]
         assert tag != "latest"
@@ -208,7 +213,9 @@ def test_a_pod_has_longer_to_stop_than_its_service_needs(cluster: Cluster) -> No
 def test_who_is_scaled_has_no_number_of_replicas_of_its_own(cluster: Cluster) -> None:
     scalers = cluster.of("HorizontalPodAutoscaler") + cluster.of("ScaledObject")
     scaled = {found["spec"]["scaleTargetRef"]["name"] for found in scalers}
-    assert scaled == ({"gateway", "api", "worker"} if cluster.overlay == "production" else set())
+    # what a scaled-away gateway has spooled would stay on its disk
+    expected = {"dev": set(), "production": {"gateway", "api", "worker"}, "production-spool": {"api", "worker"}}
+    assert scaled == expected[cluster.overlay]
     for name in scaled:
         assert "replicas" not in cluster.ours()[name]["spec"]
     assert cluster.ours()["indexer"]["spec"]["replicas"] == 1
@@ -218,17 +225,64 @@ def test_workers_scale_with_measured_seconds_of_lag_and_never_beyond_the_shards(
     [scaled] = production.of("ScaledObject")
     assert scaled["spec"]["maxReplicaCount"] == int(production.settings()["AUDIENCE_SHARDS"])
     assert scaled["spec"]["minReplicaCount"] >= 2
-    declared = {name for family in REGISTRY.collect() for name in (family.name, *(s.name for s in family.samples))}
-    assert metrics  # declares them
+    known = {series for metric in declared() for series in metric.series}
     for trigger in scaled["spec"]["triggers"]:
         assert set(trigger["metadata"]) <= PROMETHEUS_TRIGGER
         assert all(isinstance(value, str) for value in trigger["metadata"].values())
         assert trigger["metadata"]["ignoreNullValues"] == "false"
+        promql_parser.parse(trigger["metadata"]["query"])
         named = set(re.findall(r"audience_\w+", trigger["metadata"]["query"]))
         assert named
-        assert named <= declared
+        assert named <= known
     down = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
     assert down["stabilizationWindowSeconds"] >= 900
+
+
+def test_workers_are_asked_for_by_their_work_and_by_lag_but_not_while_they_retry(
+    production: Cluster, tmp_path: Path
+) -> None:
+    promtool = shutil.which("promtool") or missing("promtool (Debian: prometheus)")
+    [scaled] = production.of("ScaledObject")
+    queries = {trigger["name"]: trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]}
+    step = "audience_worker_step_duration_seconds_sum"
+    series = {
+        f'{step}{{instance="a",step="apply"}}': "0+7.5x60",  # half of its time
+        f'{step}{{instance="b",step="decode"}}': "0+3.75x60",  # a quarter
+        f'{step}{{instance="b",step="read"}}': "0+11x60",  # waiting for records is no work
+        'audience_worker_retries_total{instance="a"}': "0x20 1+1x8 9x40",  # from minute 5 to minute 7
+        'audience_shard_lag_seconds{shard="0"}': "0x60",
+        'audience_shard_lag_seconds{shard="1"}': "30x60",
+    }
+    answers: list[tuple[str, str, list[float]]] = [
+        ("busy", "5m", [0.75]),
+        ("lag", "5m", [30]),
+        ("busy", "6m", []),
+        ("lag", "6m", []),
+        ("lag", "10m", [30]),
+    ]
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": queries[name], "eval_time": when, "exp_samples": [{"value": value} for value in values]}
+            for name, when, values in answers
+        ],
+    }
+    file = tmp_path / "scaling.yml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [test]}))
+    ran = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_spool_is_on_a_disk_that_outlives_its_pod_and_is_where_the_gateway_looks_for_it() -> None:
+    cluster = Cluster("production-spool")
+    gateway = cluster.ours()["gateway"]
+    assert (gateway["kind"], gateway["spec"]["replicas"]) == ("StatefulSet", 3)
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(gateway)["volumeMounts"]}
+    [claim] = gateway["spec"]["volumeClaimTemplates"]
+    assert mounts[claim["metadata"]["name"]] == cluster.settings()["AUDIENCE_SPOOL_DIR"]
+    size = claim["spec"]["resources"]["requests"]["storage"]
+    assert int(size.removesuffix("Gi")) * 2**30 >= 2 * GatewaySettings.model_fields["spool_bytes"].default
 
 
 def matches(selector: Object, labels: dict[str, str]) -> bool:
@@ -245,7 +299,7 @@ def labels_of(workload: Object) -> dict[str, str]:
 
 
 def test_every_selector_selects_a_pod(cluster: Cluster) -> None:
-    pods = [labels_of(workload) for workload in cluster.of("Deployment") + cluster.of("Job")]
+    pods = [labels_of(workload) for workload in cluster.workloads()]
     selectors = [found["spec"]["selector"] for found in cluster.of("PodDisruptionBudget") + cluster.of("Deployment")]
     selectors += [{"matchLabels": found["spec"]["selector"]} for found in cluster.of("Service")]
     selectors += [found["spec"]["podSelector"] for found in cluster.of("NetworkPolicy")]

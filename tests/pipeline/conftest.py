@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.pipeline.apache_kafka import apache_kafka
-from tests.pipeline.running import Stack, start
+from tests.pipeline.running import Stack
+from tests.pipeline.starting import started
 
 
 @pytest.fixture(scope="session")
@@ -31,5 +32,5 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 def stack(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> Iterator[Stack]:
     deadlines = {"AUDIENCE_LOG_LEVEL": "debug", "AUDIENCE_HEADER_TIMEOUT": "2s", "AUDIENCE_REQUEST_TIMEOUT": "3s"}
     watching = {"AUDIENCE_INDEXER_MEASURE_EVERY": "200ms", "AUDIENCE_INDEXER_COMPARE_EVERY": "1s"}
-    with start(tmp_path_factory.mktemp("stack"), {**deadlines, **watching, **servers}) as running:
+    with started(tmp_path_factory.mktemp("stack"), **deadlines, **watching, **servers) as running:
         yield running

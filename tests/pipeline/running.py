@@ -3,17 +3,17 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 
 class Stack:
@@ -105,6 +105,30 @@ class Stack:
             check=False,
         )
 
+    def metric(self, service: str, name: str, **labels: str) -> float:
+        """Sum of a metric's series that carry the labels."""
+        families = text_string_to_metric_families(self.http.get(self.ready["metrics_urls"][service]).text)
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    @contextlib.contextmanager
+    def another_worker(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run one more worker beside the stack, in the same group; SIGTERM at the end."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "audience_stream", "worker"],
+            env={**os.environ, **self.ready["environment"]},
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
     def service_pid(self, service: str) -> int:
         """Process id of a service: a child of `up` whose command line ends in its name."""
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()  # the supervisor's thread has children of its own
@@ -113,33 +137,6 @@ class Stack:
                 if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")[-1] == service.encode():
                     return int(pid)
         raise LookupError(service)
-
-
-@contextlib.contextmanager
-def start(folder: Path, settings: Mapping[str, str]) -> Iterator[Stack]:
-    """Run `audience-stream up` on free ports with these settings, and stop it at the end."""
-    ready_file, log = folder / "ready.json", folder / "up.log"
-    ports = dict.fromkeys(("AUDIENCE_GATEWAY_PORT", "AUDIENCE_API_PORT", "AUDIENCE_METRICS_PORT"), "0")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "audience_stream", "up", "--ready-file", str(ready_file)],
-            env={**inherited, **ports, **settings},
-            stdout=subprocess.DEVNULL,  # it announces the secrets to the person at the terminal
-            stderr=output,
-        )
-        try:
-            until = time.monotonic() + 60
-            while not ready_file.exists():
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.05)
-            running = Stack(json.loads(ready_file.read_text()), process, log)
-            with running.http:
-                yield running
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
 
 
 def eventually(check: Callable[[], Any], within: float, wanted: Any = True) -> None:

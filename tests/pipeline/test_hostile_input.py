@@ -9,7 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
+from audience_core.domain.partitioning import shard_of, visitor_key
+from audience_core.redis.keys import members
 from tests.pipeline.running import Stack, eventually
 
 AUDIENCE = 4001
@@ -161,6 +164,26 @@ def test_a_body_over_the_limit_is_413_also_when_it_is_packed(stack: Stack) -> No
     large = b" " * 5_000_001
     assert stack.post(large).status_code == 413
     assert stack.post(gzip.compress(large), Content_Encoding="gzip").status_code == 413
+
+
+def test_what_would_not_fit_into_one_record_of_kafka_is_split_refused_or_left_out(stack: Stack) -> None:
+    many = [{"audience_id": 50_000 + n, "action": "add"} for n in range(10_500)]
+    email = [{"type": "other", "encoding": "raw", "value": str(n)} for n in range(10_500)]
+    profile = {"mpid": "large-1", "audiences": many, "user_identities": email}
+    assert stack.post(envelope(stack, user_profiles=[profile])).status_code == 200
+    shard = shard_of(visitor_key("demo", "large-1"), int(stack.ready["environment"]["AUDIENCE_SHARDS"]))
+    client = redis.Redis.from_url(stack.ready["redis_url"])
+    eventually(lambda: client.scard(members(shard, "demo", "large-1")), 20, 10_500)
+    named = {f"other{n}": {"encoding": "raw", "value": str(n)} for n in range(3_400)}
+    request = envelope(stack, type="dsr_processing_request", subject_identities={"other": named["other7"], **named})
+    assert stack.post(request).status_code == 200
+    eventually(lambda: client.scard(members(shard, "demo", "large-1")), 20, 0)
+    client.close()
+    odd = {"mpid": ["x"], "audiences": [{"audience_name": "x" * 500, "action": "y"} for _ in range(8000)]}
+    assert stack.post(envelope(stack, user_profiles=[odd])).status_code == 200
+    kind = "audience_subscription_request"
+    large = envelope(stack, type=kind, audience_id=AUDIENCE, action="update", audience_description="x" * 1_500_000)
+    assert stack.post(large).status_code == 413
 
 
 @pytest.mark.timeout(60)

@@ -3,27 +3,14 @@
 import os
 import signal
 
-import httpx
 import redis
 from confluent_kafka import Producer
-from prometheus_client.parser import text_string_to_metric_families
 
 from audience_core.codec import Codec
 from audience_core.domain.partitioning import audience_key, count_key, shard_of, visitor_key
 from audience_core.redis import keys
 from audience_core.topics import COUNTS
 from tests.pipeline.running import Stack, eventually
-
-
-def metric(stack: Stack, service: str, name: str, **labels: str) -> float:
-    """Sum of a metric's series that carry the labels."""
-    text = httpx.get(stack.ready["metrics_urls"][service], trust_env=False).text
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def test_a_change_is_counted_at_every_station_once_it_has_passed(stack: Stack) -> None:
@@ -37,36 +24,36 @@ def test_a_change_is_counted_at_every_station_once_it_has_passed(stack: Stack) -
         ("indexer", "audience_indexer_freshness_seconds_count", {}),
     ]
     assert stack.subscribe(7001).status_code == 200
-    before = [metric(stack, service, name, **labels) for service, name, labels in stations]
+    before = [stack.metric(service, name, **labels) for service, name, labels in stations]
     assert stack.change("m-1", 7001, "add").status_code == 200
     eventually(lambda: stack.listing().get(7001), 5, 1)
     for (service, name, labels), value in zip(stations, before, strict=True):
-        eventually(lambda: metric(stack, service, name, **labels) > value, 2)  # noqa: B023 - awaited here
+        eventually(lambda: stack.metric(service, name, **labels) > value, 2)  # noqa: B023 - awaited here
 
 
 def test_the_lag_of_a_worker_that_hangs_is_told_from_outside_and_is_zero_once_it_goes_on(stack: Stack) -> None:
-    eventually(lambda: metric(stack, "indexer", "audience_shard_lag_seconds"), 10, 0)
+    eventually(lambda: stack.metric("indexer", "audience_shard_lag_seconds"), 10, 0)
     worker = stack.service_pid("worker")
     os.kill(worker, signal.SIGSTOP)
     try:
         assert stack.subscribe(7002).status_code == 200
         for visitor in range(20):
             assert stack.change(f"m-2-{visitor}", 7002, "add").status_code == 200
-        eventually(lambda: metric(stack, "indexer", "audience_shard_lag_records"), 5, 20)
-        eventually(lambda: metric(stack, "indexer", "audience_shard_lag_seconds") > 1, 5)
+        eventually(lambda: stack.metric("indexer", "audience_shard_lag_records"), 5, 20)
+        eventually(lambda: stack.metric("indexer", "audience_shard_lag_seconds") > 1, 5)
     finally:
         os.kill(worker, signal.SIGCONT)
-    eventually(lambda: metric(stack, "indexer", "audience_shard_lag_records"), 30, 0)
-    eventually(lambda: metric(stack, "indexer", "audience_shard_lag_seconds"), 1, 0)
+    eventually(lambda: stack.metric("indexer", "audience_shard_lag_records"), 30, 0)
+    eventually(lambda: stack.metric("indexer", "audience_shard_lag_seconds"), 1, 0)
     eventually(lambda: stack.listing().get(7002), 5, 20)
 
 
 def test_every_shard_has_one_worker_that_stands_where_redis_stands(stack: Stack) -> None:
     shards = int(stack.ready["environment"].get("AUDIENCE_SHARDS", "8"))
-    eventually(lambda: metric(stack, "worker", "audience_worker_assigned_shards"), 30, shards)
-    stored = metric(stack, "worker", "audience_worker_applied_offset")
-    eventually(lambda: metric(stack, "indexer", "audience_shard_stored_offset"), 5, stored)
-    assert metric(stack, "indexer", "audience_redis_memory_bytes", node="redis") > 0
+    eventually(lambda: stack.metric("worker", "audience_worker_assigned_shards"), 30, shards)
+    stored = stack.metric("worker", "audience_worker_applied_offset")
+    eventually(lambda: stack.metric("indexer", "audience_shard_stored_offset"), 5, stored)
+    assert stack.metric("indexer", "audience_redis_memory_bytes", node="redis") > 0
 
 
 def test_a_wrong_count_on_the_way_is_told_as_drift_and_repaired(stack: Stack) -> None:
@@ -88,6 +75,6 @@ def test_a_wrong_count_on_the_way_is_told_as_drift_and_repaired(stack: Stack) ->
     )
     assert producer.flush(10) == 0
     eventually(lambda: stack.listing().get(7003), 5, 9)
-    eventually(lambda: metric(stack, "indexer", "audience_indexer_drifted_audiences"), 10, 1)
+    eventually(lambda: stack.metric("indexer", "audience_indexer_drifted_audiences"), 10, 1)
     eventually(lambda: stack.listing().get(7003), 2, 1)
-    eventually(lambda: metric(stack, "indexer", "audience_indexer_drifted_audiences"), 10, 0)
+    eventually(lambda: stack.metric("indexer", "audience_indexer_drifted_audiences"), 10, 0)

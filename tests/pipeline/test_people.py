@@ -114,8 +114,12 @@ def test_latest_requests_show_what_came_and_nothing_of_its_content(stack: Stack)
     eventually(heard, 2, wanted)
     refused = read_activity(stack, lambda reader: reader.requests(None))[-1]
     assert (refused.status, refused.reason, refused.key_id) == (401, "unknown_api_key", None)
-    series = read_activity(stack, lambda reader: reader.audience_series("watched", 7101))
-    assert [(minute.enters, minute.exits) for minute in series.minutes] == [(1, 0)]
+
+    def received() -> list[tuple[int, int]]:
+        series = read_activity(stack, lambda reader: reader.audience_series("watched", 7101))
+        return [(minute.enters, minute.exits) for minute in series.minutes]
+
+    eventually(received, 5, [(1, 0)])
 
     stored = everything_under("activity:", stack.ready["redis_url"])
     assert "unknown_api_key" in stored

@@ -3,9 +3,10 @@
 import logging
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -16,6 +17,7 @@ from audience_core.settings import CoreSettings
 from audience_core.topics import TOPICS, TopicSpec
 
 _TIMEOUT = 10.0
+_OFFSETS_TIMEOUT = 5.0
 # Kafka answers a creation once its controller has decided; each broker learns of it a moment later
 _VISIBLE_WITHIN = 10.0
 
@@ -65,6 +67,22 @@ class TopicAdmin:
         except KafkaException as error:
             raise _retryable(f"topic {topic} could not be described", error) from error
         return str(described.topic_id)
+
+    def starts(self, topic: str, partitions: list[int]) -> dict[int, int]:
+        """Partition → offset of its first record, asked for all at once. Raises KafkaUnavailable."""
+        return self._offsets(topic, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
+        """Partition → offset after its last record; the embedded broker names too low ones. Raises KafkaUnavailable."""
+        return self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def _offsets(self, topic: str, partitions: list[int], which: OffsetSpec) -> dict[int, int]:
+        asked = {TopicPartition(topic, partition): which for partition in partitions}
+        found = self._client.list_offsets(asked, request_timeout=_OFFSETS_TIMEOUT)
+        try:
+            return {partition.partition: int(future.result().offset) for partition, future in found.items()}
+        except KafkaException as error:
+            raise KafkaUnavailable(f"the offsets of {topic} are unknown: {error.args[0].str()}") from error
 
     def _existing(self) -> dict[str, Any]:
         try:

@@ -131,6 +131,8 @@ REDIS_EVICTED = Gauge(
     "audience_redis_evicted_keys", "Keys that a Redis node threw away for lack of memory since it started", ["node"]
 )
 REDIS_OPERATIONS = Gauge("audience_redis_operations_per_second", "Commands that a Redis node executes now", ["node"])
+SHARD_GAUGES = (SHARD_OFFSET, SHARD_LAG_RECORDS, SHARD_LAG_SECONDS)
+REDIS_GAUGES = (REDIS_MEMORY, REDIS_LIMIT, REDIS_EVICTED, REDIS_OPERATIONS)
 CONNECTORS_LATE = Gauge(
     "audience_connector_late", "Connectors that used to speak and are silent for too long, or use a revoked API key"
 )

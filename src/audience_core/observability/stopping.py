@@ -3,10 +3,15 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
+from audience_core.errors import RetryableError
 from audience_core.observability.logging import get_logger
 
 log = get_logger()
+T = TypeVar("T")
+_EVERY_S = 1.0
 EXIT_DRAIN_TIMED_OUT = 3
 
 
@@ -28,6 +33,23 @@ class Stop:
     def wait(self, seconds: float) -> None:
         """Sleep, but not longer than until a stop is asked for."""
         self._asked.wait(seconds)
+
+    def retrying(self, attempt: Callable[[], T], note: Callable[[str | None], None]) -> T | None:
+        """Try every second until what a process needs before it starts is there; None when told to stop first.
+
+        `note` learns, for the probes, what is waited for, and None at the end.
+        """
+        while not self():
+            try:
+                result = attempt()
+            except RetryableError as error:
+                note(str(error))
+                log.warning("waiting", error=str(error))
+                self.wait(_EVERY_S)
+            else:
+                note(None)
+                return result
+        return None
 
     def _ask(self) -> None:
         self._asked.set()

@@ -18,6 +18,7 @@ KEPT_REQUESTS = 500
 SERIES_S = 86_400
 HISTORY_S = 7 * 86_400
 _MINUTE_MS, _HOUR_MS = 60_000, 3_600_000
+_CHUNK = 100
 _REJECTED = "rejected:"
 KEY_FIELD = "key:"
 """Prefix of the fields that say when an API key was last used."""
@@ -47,51 +48,60 @@ class ListedRequest(RequestNote):
 
 @dataclass
 class Heard:
-    """What is new of one account since the last write. Account None: requests that belong to no account."""
+    """What is new of one account since the last write."""
 
     times: dict[str, int] = field(default_factory=dict)
     """`last_message`, `last_verification`, `last_change`, `last_refused`, `key:<id>` → ms"""
     rejected: Counter[str] = field(default_factory=Counter)
     """reason code → how often"""
-    changes: Counter[tuple[int, str, int]] = field(default_factory=Counter)
-    """(audience id, `e` enter or `x` exit, minute since the epoch) → how many"""
     requests: list[RequestNote] = field(default_factory=list)
 
 
+Moment = tuple[str, int, str, int]
+"""(account, audience id, `e` enter or `x` exit, minute since the epoch)"""
+
+
 class ActivityStore:
-    """Writes activity. Raises RedisUnavailable."""
+    """Writes activity, some commands at a time: the event loop has answers to give. Raises RedisUnavailable."""
 
     def __init__(self, client: AsyncRedis) -> None:
         self._client: Any = client
 
     async def write(self, heard: dict[str | None, Heard]) -> None:
-        """Add what was heard, in one round trip."""
+        """Add what was heard, by account; None: of requests that belong to no account."""
+        await self._run([command for account, news in heard.items() for command in _commands(account, news)])
+
+    async def write_changes(self, changes: Counter[Moment]) -> None:
+        """Add how many enters and exits were received."""
+        commands: list[_Command] = []
+        touched: dict[str, None] = {}
+        for (account, audience_id, direction, minute), count in changes.items():
+            series = keys.activity_changes(account, audience_id, minute // 60)
+            commands.append(("HINCRBY", series, f"{direction}{minute % 60}", count))
+            touched[series] = None
+        await self._run(commands + [("EXPIRE", series, SERIES_S + 3600) for series in touched])
+
+    async def _run(self, commands: "list[_Command]") -> None:
         async with async_redis_faults("writing activity"):
-            pipe = self._client.pipeline(transaction=False)
-            for account, news in heard.items():
-                _queue(pipe, account, news)
-            await pipe.execute()
+            for first in range(0, len(commands), _CHUNK):
+                pipe = self._client.pipeline(transaction=False)
+                for command in commands[first : first + _CHUNK]:
+                    pipe.execute_command(*command)
+                await pipe.execute()
 
 
-def _queue(pipe: Any, account: str | None, news: Heard) -> None:
-    key = keys.activity(account or "")
+_Command = tuple[str | int, ...]
+
+
+def _commands(account: str | None, news: Heard) -> Iterable[_Command]:
+    key, requests = keys.activity(account or ""), keys.activity_requests(account)
     if news.times:
-        pipe.hset(key, mapping=news.times)
-        pipe.hsetnx(key, "since", min(news.times.values()))
+        yield ("HSET", key, *(part for pair in news.times.items() for part in pair))
+        yield ("HSETNX", key, "since", min(news.times.values()))
     for reason, count in news.rejected.items():
-        pipe.hincrby(key, _REJECTED + reason, count)
+        yield ("HINCRBY", key, _REJECTED + reason, count)
     for request in news.requests:
-        entry = {"request": json.dumps(asdict(request))}
-        pipe.xadd(keys.activity_requests(account), entry, maxlen=KEPT_REQUESTS, approximate=True)
-    if account is None:
-        return
-    touched: set[str] = set()
-    for (audience_id, direction, minute), count in news.changes.items():
-        series = keys.activity_changes(account, audience_id, minute // 60)
-        pipe.hincrby(series, f"{direction}{minute % 60}", count)
-        touched.add(series)
-    for series in touched:
-        pipe.expire(series, SERIES_S + 3600)
+        yield ("XADD", requests, "MAXLEN", "~", KEPT_REQUESTS, "*", "request", json.dumps(asdict(request)))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,15 @@ def parse(entries: dict[str, str]) -> Catalog:
 
 
 class AsyncCatalogStore:
-    """The catalog as the gateway and the segment API use it. Methods raise RedisUnavailable."""
+    """The catalog as the gateway uses it. Methods raise RedisUnavailable.
+
+    It never goes back behind a state that it has met. When Redis was restored to an older one, and until the indexer
+    has mended that, a `remove` would else open an epoch that members carry already, and they would come to life again.
+    """
 
     def __init__(self, client: AsyncRedis) -> None:
         self._client: Any = client
+        self._met: dict[str, Catalog] = {}
 
     async def subscribe(
         self,
@@ -39,8 +44,10 @@ class AsyncCatalogStore:
             while True:
                 field = str(audience_id)
                 before = await self._client.hget(keys.catalog(account), field)
+                if before:
+                    self._meet(account, audience_id, cast(AudienceSubscription, json.loads(before)))
                 state = apply_subscription(
-                    cast(AudienceSubscription, json.loads(before)) if before else None,
+                    self._met.get(account, {}).get(audience_id),
                     account=account,
                     audience_id=audience_id,
                     action=action,
@@ -51,13 +58,21 @@ class AsyncCatalogStore:
                 )
                 args = [field, before or "", json.dumps(state, ensure_ascii=False)]
                 if await scripts.call_async(self._client, "compare_and_set", [keys.catalog(account)], args):
+                    self._meet(account, audience_id, state)
                     await self._client.hincrby(keys.CATALOG_VERSIONS, account, 1)
                     return state
 
     async def read(self, account: str) -> Catalog:
         """All audiences of an account."""
         async with async_redis_faults("reading the catalog"):
-            return parse(await self._client.hgetall(keys.catalog(account)))
+            entries = parse(await self._client.hgetall(keys.catalog(account)))
+        for audience_id, state in entries.items():
+            self._meet(account, audience_id, state)
+        return dict(self._met.get(account, {}))
+
+    def _meet(self, account: str, audience_id: int, state: AudienceSubscription) -> None:
+        met = self._met.setdefault(account, {})
+        met[audience_id] = newer(met[audience_id], state) if audience_id in met else state
 
     async def versions(self) -> dict[str, str]:
         """account → a number that changes with its catalog, and with its saved segments."""

@@ -57,13 +57,16 @@ class ReceiptStore:
 
     def settle(self, shard: int, receipts: Iterable[Receipt]) -> None:
         """Note receipts under their requests, and take them off the shard's list."""
+        notes, taken = self._client.pipeline(transaction=False), self._client.pipeline(transaction=False)
         for receipt in receipts:
             key = keys.erasure(receipt.account, receipt.request_id)
             numbers = f"{receipt.kind} {receipt.visitors} {receipt.memberships} {receipt.identities}"
-            with redis_faults("noting an erasure"):
-                self._client.hset(key, f"{shard}:{receipt.offset}", numbers)
-                self._client.expire(key, KEPT_S)
-                self._client.lrem(keys.receipts(shard), 1, receipt.text)
+            notes.hset(key, f"{shard}:{receipt.offset}", numbers)
+            notes.expire(key, KEPT_S)
+            taken.lrem(keys.receipts(shard), 1, receipt.text)
+        with redis_faults("noting an erasure"):
+            notes.execute()
+            taken.execute()
 
 
 class ErasureStore:

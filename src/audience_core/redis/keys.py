@@ -4,8 +4,8 @@ SHARD_COUNT = "shards"
 API_KEYS = "keys"
 API_KEYS_VERSION = "keys:version"
 ACCOUNTS = "accounts"
-CATALOG_VERSIONS = "catalog:versions"
-INDEX_VERSION = "index:version"
+CATALOG_VERSIONS = "catalog::versions"
+INDEX_VERSION = "index::version"
 ALL_MEMBERS = "{s*}:m:*"
 
 

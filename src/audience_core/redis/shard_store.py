@@ -80,6 +80,15 @@ class ShardStore:
             topic_id, offset = self._client.hmget(keys.offset(shard), ["topic", "offset"])
         return None if offset is None else StoredOffset(topic_id, int(offset))
 
+    def offsets(self, shards: list[int]) -> dict[int, int | None]:
+        """Next offset of each of these shards, None where Redis holds nothing."""
+        with redis_faults("reading the offsets of the shards"):
+            pipe = self._client.pipeline(transaction=False)
+            for shard in shards:
+                pipe.hget(keys.offset(shard), "offset")
+            replies = pipe.execute()
+        return {shard: None if reply is None else int(reply) for shard, reply in zip(shards, replies, strict=True)}
+
     def apply(
         self, shard: int, topic_id: str, expected: int | None, next_offset: int, operations: list[Operation]
     ) -> Applied:

@@ -80,7 +80,7 @@ def test_an_account_shows_when_it_last_spoke_and_what_it_sent(redis_url: str) ->
         before = time.time_ns() // 1_000_000
         assert (await notes.reader.summary("acme")).last_message is None
         await notes.request(reading=entered(7, 3, 1))
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         found = await notes.reader.summary("acme")
         assert found.last_message is not None
         assert before <= found.last_message == found.last_change == found.since
@@ -98,7 +98,7 @@ def test_an_account_shows_when_it_last_spoke_and_what_it_sent(redis_url: str) ->
 def test_a_message_without_profiles_is_a_verification(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
         await notes.request()
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         found = await notes.reader.summary("acme")
         assert found.last_verification == found.last_message is not None
         assert found.last_change is None
@@ -112,7 +112,7 @@ def test_requests_at_one_time_are_not_mixed_up(redis_url: str) -> None:
         await asyncio.gather(
             notes.request(reading=entered(7, 1)), notes.request(key=other, reading=entered(8, 5)), notes.request()
         )
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         assert sorted(listed.changes for listed in await notes.reader.requests("acme")) == [0, 1]
         assert [listed.changes for listed in await notes.reader.requests("other")] == [5]
 
@@ -123,7 +123,7 @@ def test_a_revoked_key_is_a_refusal_of_its_account_and_no_message(redis_url: str
     async def scenario(notes: Notes) -> None:
         await notes.request(key=REVOKED, answer=answers.membership_changed(None, suspend=True))
         await notes.request(key=REVOKED, answer=answers.UNKNOWN_KEY, kind="audience_subscription_request")
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         found = await notes.reader.summary("acme")
         assert (found.last_message, found.last_verification) == (None, None)
         assert found.last_refused is not None
@@ -137,7 +137,7 @@ def test_an_unknown_key_belongs_to_no_account_and_is_listed_for_who_sets_up(redi
     async def scenario(notes: Notes) -> None:
         await notes.request(key=None, answer=answers.UNKNOWN_KEY)
         await notes.request(sent_key=False, kind="module_registration_request")
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         first, second = await notes.reader.requests(None)
         assert (first.status, first.reason, first.key_id) == (401, "unknown_api_key", None)
         assert (second.status, second.reason) == (200, None)
@@ -151,7 +151,7 @@ def test_an_account_called_requests_is_not_taken_for_those_of_no_account(redis_u
     async def scenario(notes: Notes) -> None:
         await notes.request(key=KeyRecord(account="requests", id="k", status="active"))
         await notes.request(key=None, answer=answers.UNKNOWN_KEY)
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         assert [listed.status for listed in await notes.reader.requests("requests")] == [200]
 
     run(redis_url, scenario)
@@ -162,7 +162,7 @@ def test_refusals_are_counted_by_reason_also_those_inside_a_message_that_was_tak
         await notes.request(answer=answers.unavailable("Kafka is away"), reading=entered(7, 9))
         partly = Reading(changes=1, refused=Counter({"mpid_missing": 2}), received=Counter({(7, "ENTER"): 1}))
         await notes.request(reading=partly)
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         assert (await notes.reader.summary("acme")).rejected == {"unavailable": 1, "mpid_missing": 1}
         listed = await notes.reader.requests("acme")
         assert [(one.status, one.changes, one.reason) for one in listed] == [
@@ -179,12 +179,12 @@ def test_the_list_goes_on_after_a_request_and_begins_with_the_latest(redis_url: 
     async def scenario(notes: Notes) -> None:
         for changes in range(1, 6):
             await notes.request(reading=entered(7, changes))
-            await notes.log.flush()
+            await notes.log.flush(everything=True)
         latest = await notes.reader.requests("acme", count=2)
         assert [listed.changes for listed in latest] == [4, 5]
         assert await notes.reader.requests("acme", latest[-1].id) == []
         await notes.request(reading=entered(7, 6))
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         (new,) = await notes.reader.requests("acme", latest[-1].id)
         assert new.changes == 6
 
@@ -195,7 +195,7 @@ def test_enters_and_exits_are_counted_by_minute(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
         for _ in range(3):
             await notes.request(reading=entered(-7, 2, 1))
-            await notes.log.flush()
+            await notes.log.flush(everything=True)
         now = time.time_ns() // 1_000_000
         minutes = (await notes.reader.audience_series("acme", -7)).minutes
         assert [sum(m.enters for m in minutes), sum(m.exits for m in minutes)] == [6, 3]
@@ -214,7 +214,7 @@ def test_a_flood_is_counted_whole_and_listed_in_part(redis_url: str) -> None:
         for _ in range(300):
             await notes.request(reading=entered(7, 1))
         await notes.request(answer=answers.unavailable("Kafka is away"))
-        await notes.log.flush()
+        await notes.log.flush(everything=True)
         listed = await notes.reader.requests("acme", count=1000)
         assert len(listed) == MAX_LISTED + 1
         assert listed[-1].status == 503
@@ -230,8 +230,8 @@ def test_without_redis_notes_are_dropped_counted_and_not_kept() -> None:
             await notes.request(reading=entered(7, 1))
         before = metrics.GATEWAY_ACTIVITY_DROPPED._value.get()  # noqa: SLF001 - as a scrape would read it
         with pytest.raises(RedisUnavailable):
-            await notes.log.flush()
+            await notes.log.flush(everything=True)
         assert metrics.GATEWAY_ACTIVITY_DROPPED._value.get() - before == 3  # noqa: SLF001
-        await notes.log.flush()  # nothing is left to write
+        await notes.log.flush(everything=True)  # nothing is left to write
 
     run("redis://127.0.0.1:1/0", scenario)

@@ -1,0 +1,256 @@
+"""Guards of the exactly-once engine, each broken in one way, and the test that has to fail then."""
+
+from typing import NamedTuple
+
+_APPLY = "audience_core/redis/apply.lua"
+_MEMBERS = "audience_core/domain/members.py"
+_SUBSCRIPTIONS = "audience_core/domain/subscriptions.py"
+_TOTALS = "audience_indexer/totals.py"
+_SCRIPT_TESTS = "tests/core/test_apply_script.py::test_"
+_SUBSCRIPTION_TESTS = "tests/core/test_subscriptions.py::test_"
+_TOTALS_TESTS = "tests/indexer/test_totals.py::test_"
+
+
+class Mutant(NamedTuple):
+    """`found` stands in `file` once and is replaced by `broken`; then `test` must fail."""
+
+    guard: str
+    file: str
+    found: str
+    broken: str
+    test: str
+
+
+MUTANTS = (
+    Mutant(
+        "topic id",
+        _APPLY,
+        "if stored[1] and stored[1] ~= ARGV[1] then",
+        "if false then",
+        _SCRIPT_TESTS + "a_batch_of_a_recreated_topic_is_refused_and_changes_nothing",
+    ),
+    Mutant(
+        "fence",
+        _APPLY,
+        "if (stored[2] or '') ~= ARGV[2] then",
+        "if false then",
+        _SCRIPT_TESTS + "the_fence_refuses_any_other_offset_and_changes_nothing",
+    ),
+    Mutant(
+        "fence: Redis is ahead",
+        _APPLY,
+        "if (stored[2] or '') ~= ARGV[2] then",
+        "if tonumber(stored[2] or 0) < (tonumber(ARGV[2]) or 0) then",
+        _SCRIPT_TESTS + "a_batch_that_is_sent_again_after_its_success_is_fenced",
+    ),
+    Mutant(
+        "fence: Redis went back",
+        _APPLY,
+        "if (stored[2] or '') ~= ARGV[2] then",
+        "if tonumber(stored[2] or 0) > (tonumber(ARGV[2]) or 0) then",
+        _SCRIPT_TESTS + "a_server_that_went_back_to_a_snapshot_ends_in_the_same_state",
+    ),
+    Mutant(
+        "fence: Redis is empty",
+        _APPLY,
+        "if (stored[2] or '') ~= ARGV[2] then",
+        "if stored[2] and stored[2] ~= ARGV[2] then",
+        _SCRIPT_TESTS + "the_fence_refuses_a_worker_that_believes_in_an_offset_which_redis_lost",
+    ),
+    Mutant(
+        "offset stored",
+        _APPLY,
+        "'offset', ARGV[3])",
+        "'offset', ARGV[2])",
+        _SCRIPT_TESTS + "an_empty_batch_moves_only_the_offset",
+    ),
+    Mutant(
+        "newest wins",
+        _APPLY,
+        "if guard and math.abs(tonumber(guard)) > math.abs(time) then",
+        "if false then",
+        _SCRIPT_TESTS + "an_older_change_is_stale_whatever_the_order_of_arrival",
+    ),
+    Mutant(
+        "equal times",
+        _APPLY,
+        "math.abs(tonumber(guard)) > math.abs(time)",
+        "math.abs(tonumber(guard)) >= math.abs(time)",
+        _SCRIPT_TESTS + "of_two_changes_at_one_time_the_later_in_the_log_wins",
+    ),
+    Mutant(
+        "newest wins: guard set",
+        _APPLY,
+        "redis.call('HSET', guards, member, signed)",
+        "",
+        _SCRIPT_TESTS + "an_older_change_is_stale_whatever_the_order_of_arrival",
+    ),
+    Mutant(
+        "set really changed: add",
+        _APPLY,
+        "redis.call('SADD', members, member) == 1",
+        "redis.call('SADD', members, member) >= 0",
+        _SCRIPT_TESTS + "a_change_that_changes_no_set_moves_no_count",
+    ),
+    Mutant(
+        "set really changed: delete",
+        _APPLY,
+        "redis.call('SREM', members, member) == 1",
+        "redis.call('SREM', members, member) >= 0",
+        _SCRIPT_TESTS + "a_change_that_changes_no_set_moves_no_count",
+    ),
+    Mutant(
+        "window expiry",
+        _APPLY,
+        "tonumber(received_at) - tonumber(last) > window",
+        "false",
+        _SCRIPT_TESTS + "an_older_change_after_the_ordering_window_is_taken_again",
+    ),
+    Mutant(
+        "window expiry: its last millisecond",
+        _APPLY,
+        "tonumber(received_at) - tonumber(last) > window",
+        "tonumber(received_at) - tonumber(last) >= window",
+        _SCRIPT_TESTS + "an_older_change_after_the_ordering_window_is_taken_again",
+    ),
+    Mutant(
+        "window expiry: newest receipt",
+        _APPLY,
+        "if not last or tonumber(received_at) > tonumber(last) then",
+        "if true then",
+        _SCRIPT_TESTS + "the_newest_receipt_is_kept_also_when_it_is_0",
+    ),
+    Mutant(
+        "suppression",
+        _APPLY,
+        "if is_suppressed(account .. ':' .. mpid, received_at) then",
+        "if false then",
+        _SCRIPT_TESTS + "an_erased_visitor_stays_erased_within_the_suppression_and_comes_back_after",
+    ),
+    Mutant(
+        "suppression: its last millisecond",
+        _APPLY,
+        "tonumber(erased_at) <= suppression",
+        "tonumber(erased_at) < suppression",
+        _SCRIPT_TESTS + "an_erased_visitor_stays_erased_within_the_suppression_and_comes_back_after",
+    ),
+    Mutant(
+        "suppression: its end",
+        _APPLY,
+        "tonumber(received_at) - tonumber(erased_at) <= suppression",
+        "true",
+        _SCRIPT_TESTS + "an_erased_visitor_stays_erased_within_the_suppression_and_comes_back_after",
+    ),
+    Mutant(
+        "erasure: counts",
+        _APPLY,
+        "ipairs(redis.call('SMEMBERS', members)) do\n    count(account, member, -1)",
+        "ipairs(redis.call('SMEMBERS', members)) do",
+        _SCRIPT_TESTS + "an_erased_visitor_stays_erased_within_the_suppression_and_comes_back_after",
+    ),
+    Mutant(
+        "erasure: identities",
+        _APPLY,
+        "redis.call('SREM', tag .. 'i:' .. account .. ':' .. identity, mpid)",
+        "",
+        _SCRIPT_TESTS + "an_erasure_by_identity_finds_every_visitor_who_came_with_it_and_nobody_else",
+    ),
+    Mutant(
+        "epoch: in the member",
+        _MEMBERS,
+        'return str(audience_id) if epoch == 0 else f"{audience_id}@{epoch}"',
+        "return str(audience_id)",
+        _SCRIPT_TESTS + "members_of_different_epochs_are_counted_apart",
+    ),
+    Mutant(
+        "epoch: first one bare",
+        _MEMBERS,
+        'return str(audience_id) if epoch == 0 else f"{audience_id}@{epoch}"',
+        'return f"{audience_id}@{epoch}"',
+        _SCRIPT_TESTS + "a_set_of_first_epoch_audiences_is_stored_as_an_intset",
+    ),
+    Mutant(
+        "epoch: the echo decides",
+        _SUBSCRIPTIONS,
+        "if echoed is not None:",
+        "if False:",
+        _SUBSCRIPTION_TESTS + "an_echoed_epoch_is_taken_as_it_is",
+    ),
+    Mutant(
+        "epoch: removed audiences",
+        _SUBSCRIPTIONS,
+        'if current["status"] == "REMOVED":',
+        "if False:",
+        _SUBSCRIPTION_TESTS + "a_change_of_a_removed_audience_belongs_to_nothing",
+    ),
+    Mutant(
+        "epoch: changes from before it",
+        _SUBSCRIPTIONS,
+        'if current["epoch"] > 0 and occurred_at < current["opened_at"]:',
+        "if False:",
+        _SUBSCRIPTION_TESTS + "a_change_from_before_the_present_epoch_belongs_to_nothing",
+    ),
+    Mutant(
+        "epoch: a remove opens one",
+        _SUBSCRIPTIONS,
+        "epoch=epoch + 1 if was_active else epoch",
+        "epoch=epoch",
+        _SUBSCRIPTION_TESTS + "a_remove_opens_a_new_epoch_and_a_second_one_does_not",
+    ),
+    Mutant(
+        "epoch: a second remove does not",
+        _SUBSCRIPTIONS,
+        "epoch=epoch + 1 if was_active else epoch",
+        "epoch=epoch + 1",
+        _SUBSCRIPTION_TESTS + "a_remove_opens_a_new_epoch_and_a_second_one_does_not",
+    ),
+    Mutant(
+        "epoch: late messages",
+        _SUBSCRIPTIONS,
+        'if current is not None and occurred_at < current["updated_at"]:',
+        "if False:",
+        _SUBSCRIPTION_TESTS + "a_remove_of_an_unknown_audience_keeps_a_late_add_from_reviving_it",
+    ),
+    Mutant(
+        "epoch: never opened twice",
+        "audience_core/redis/catalog.py",
+        "newer(met[audience_id], state) if audience_id in met else state",
+        "state",
+        "tests/core/test_catalog.py::test_an_epoch_is_never_opened_twice_though_redis_was_set_back",
+    ),
+    Mutant(
+        "listing: present epoch alone",
+        _TOTALS,
+        'if epoch == state["epoch"]',
+        "if True",
+        _TOTALS_TESTS + "members_of_former_epochs_are_counted_for_nobody",
+    ),
+    Mutant(
+        "listing: removed audiences",
+        _TOTALS,
+        'if state is None or state["status"] == "REMOVED":',
+        "if state is None:",
+        _TOTALS_TESTS + "an_audience_that_is_removed_or_was_never_subscribed_has_no_members",
+    ),
+    Mutant(
+        "listing: late counts",
+        _TOTALS,
+        'by_shard[key][0] <= record["offset"]',
+        "True",
+        _TOTALS_TESTS + "a_count_of_an_earlier_offset_comes_from_a_worker_that_lost_the_shard",
+    ),
+    Mutant(
+        "listing: Redis went back",
+        "audience_indexer/listing.py",
+        "self._whole = self._whole and found == expected",
+        "",
+        "tests/indexer/test_listing.py::test_a_redis_that_went_back_is_noticed_also_when_much_was_written_since",
+    ),
+    Mutant(
+        "segments: present epoch alone",
+        "segment_api/rows.py",
+        'state["status"] == "ACTIVE" and state["epoch"] == epoch',
+        'state["status"] == "ACTIVE"',
+        "tests/segment_api/test_segments_rows.py::test_only_members_of_the_present_epoch_are_shown",
+    ),
+)

@@ -1,0 +1,241 @@
+"""The services' own code, wired to a simulated Kafka, Redis and clock."""
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any, cast
+
+from pydantic import SecretStr
+
+from audience_core.codec import Codec
+from audience_core.domain.subscriptions import newer
+from audience_core.observability.probes import probe_answer
+from audience_core.redis import keys
+from audience_core.redis.activity import ActivityStore
+from audience_core.redis.catalog import AsyncCatalogStore, parse
+from audience_core.redis.control import ControlStore, KeyRecord
+from audience_core.redis.erasures import ErasureStore
+from audience_core.redis.shard_store import ShardStore
+from audience_core.topics import CHANGES, SUBSCRIPTIONS
+from audience_indexer.indexer import Indexer
+from audience_indexer.settings import IndexerSettings
+from ingest_gateway.activity import ActivityLog
+from ingest_gateway.app import Gateway
+from ingest_gateway.caches import CatalogCache, KeyRing
+from ingest_gateway.erasure import Erasures
+from ingest_gateway.outgoing import Records
+from ingest_gateway.settings import GatewaySettings
+from ingest_gateway.subscriptions import Subscriptions
+from membership_worker.progress import Progress
+from membership_worker.settings import WorkerSettings
+from membership_worker.shards import Shards
+from membership_worker.worker import Worker
+from tests.simulation.clock import Clock
+from tests.simulation.plan import ACCOUNT, SHARDS
+from tests.simulation.scheduler import Process, Scheduler, drive
+from tests.simulation.simulated_kafka import (
+    Broker,
+    GatewayPublisher,
+    Group,
+    GroupConsumer,
+    WholeTopics,
+    WorkerProducer,
+)
+from tests.simulation.simulated_redis import AsyncClient, Client, RedisServer, stored_offset
+
+WINDOW_S, SUPPRESSION_S = 60, 120
+COMPARE_EVERY_S = 600
+"""so seldom that it is not what keeps the listing right, only what mends it when counts got lost"""
+TOPIC_ID = "topic-1"
+GATEWAY_SKEWS_S = (0.0, -3.0)
+
+_COMMON: dict[str, Any] = {
+    "shards": SHARDS,
+    "ordering_window": timedelta(seconds=WINDOW_S),
+    "erasure_suppression": timedelta(seconds=SUPPRESSION_S),
+    "pepper": SecretStr("pepper-of-the-simulation"),
+}
+GATEWAY = GatewaySettings(**_COMMON)
+WORKER = WorkerSettings(**_COMMON)
+INDEXER = IndexerSettings(**_COMMON, indexer_compare_every=timedelta(seconds=COMPARE_EVERY_S))
+CODEC = Codec()
+
+
+class OneKey(KeyRing):
+    """Any secret is the account's: API keys are not what is simulated."""
+
+    async def find(self, _secret: str) -> KeyRecord | None:
+        return KeyRecord(account=ACCOUNT, id="key", status="active")
+
+
+@dataclass
+class RunningGateway:
+    gateway: Gateway
+    catalogs: CatalogCache
+    store: AsyncCatalogStore
+    activity: ActivityLog
+
+
+@dataclass
+class RunningWorker:
+    process: Process
+    consumer: GroupConsumer
+    producer: WorkerProducer
+    stopping: bool = False
+
+
+@dataclass
+class RunningIndexer:
+    process: Process
+    consumer: WholeTopics
+
+
+class World:
+    """Everything of one run. Processes are started, killed and started again by whoever plays it."""
+
+    def __init__(self, random: Random, clock: Clock) -> None:
+        self.clock = clock
+        self.scheduler = Scheduler(random, clock)
+        self.broker = Broker(self.scheduler, SHARDS)
+        self.redis = RedisServer(self.scheduler, WINDOW_S * 1000, SUPPRESSION_S * 1000)
+        self.group = Group(self.scheduler, SHARDS)
+        self.workers: list[RunningWorker] = []
+        self.gateways = [self._gateway() for _ in GATEWAY_SKEWS_S]
+        self.caches: list[Process] = []
+        self._started = 0
+        for number in range(len(self.gateways)):
+            self._refresh(number)
+        self.indexer = self.start_indexer()
+        self.start_worker()
+        self.start_worker()
+
+    def _gateway(self) -> RunningGateway:
+        client = cast(Any, AsyncClient(self.redis))
+        store = AsyncCatalogStore(client)
+        catalogs, records = CatalogCache(store), Records(CODEC, SHARDS)
+        control = ControlStore(client, b"")
+        activity = ActivityLog(ActivityStore(client))
+        gateway = Gateway(
+            GATEWAY,
+            keys=OneKey(control, b""),
+            catalogs=catalogs,
+            subscriptions=Subscriptions(store, catalogs, records, CODEC),
+            erasures=Erasures(
+                ControlStore(client, b""), ErasureStore(client, SHARDS), records, GATEWAY.required_pepper()
+            ),
+            publisher=GatewayPublisher(self.broker),
+            records=records,
+            activity_log=activity,
+            ready=lambda: probe_answer([]),
+        )
+        return RunningGateway(gateway, catalogs, store, activity)
+
+    def _refresh(self, number: int) -> None:
+        """The gateway's side task that keeps its catalogs fresh."""
+
+        def run() -> None:
+            while True:
+                self.scheduler.rest(30)
+                try:
+                    drive(self.gateways[number].catalogs.refresh())
+                except Exception as error:  # noqa: BLE001 - as refresh_forever: the cache stays as it is
+                    self.scheduler.note(f"catalogs not refreshed: {error}")
+                self.clock.sleep(0.05)
+
+        self.scheduler.spawn(f"gateway {number} refresh", run, skew_s=GATEWAY_SKEWS_S[number])
+
+    def restart_gateway(self, number: int) -> None:
+        """It comes back with empty caches; requests under way are the senders' to repeat."""
+        self.gateways[number] = self._gateway()
+
+    def catalog_is_known(self) -> bool:
+        """Whether Redis holds the newest state of each subscription, and each gateway has met them all.
+
+        A subscription message that comes to a gateway which never met the former state, after Redis forgot that and
+        before the indexer brought it back, opens a wrong epoch. That much is not promised, so it is not simulated.
+        """
+        in_redis = parse(self.redis.data.get(keys.catalog(ACCOUNT), {}))
+        newest = dict(in_redis)
+        for number in range(SHARDS):
+            for record in self.broker.logs[SUBSCRIPTIONS, number]:
+                _, state = CODEC.decode(record.body)
+                known = newest.get(state["audience_id"], state)
+                newest[state["audience_id"]] = newer(known, state)
+        met = [gateway.store._met.get(ACCOUNT, {}) for gateway in self.gateways]  # noqa: SLF001
+        return all(
+            audience in known and newer(known[audience], state) == known[audience]
+            for audience, state in newest.items()
+            for known in (in_redis, *met)
+        )
+
+    def start_worker(self) -> RunningWorker:
+        self._started += 1
+        name = f"worker {self._started}"
+        consumer, producer = GroupConsumer(self.broker, self.group), WorkerProducer(self.broker)
+        store = ShardStore(cast(Any, Client(self.redis)), WORKER)
+        shards = Shards(
+            cast(Any, consumer),
+            store,
+            TOPIC_ID,
+            starts=self.broker.starts,
+            progress=Progress(math.inf, self.broker.starts, self.clock.monotonic),
+            accept_partial=False,
+        )
+
+        def run() -> None:
+            worker = Worker(
+                WORKER,
+                consumer=cast(Any, consumer),
+                shards=shards,
+                store=store,
+                producer=cast(Any, producer),
+                codec=CODEC,
+                topic_id=TOPIC_ID,
+                stopping=lambda: running.stopping,
+            )
+            worker.run()
+            self.forget_worker(running)
+
+        running = RunningWorker(self.scheduler.spawn(name, run), consumer, producer)
+        self.scheduler.spawn(f"network of {name}", producer.deliver)
+        self.workers.append(running)
+        self.scheduler.note(f"{name} started")
+        return running
+
+    def kill_worker(self, worker: RunningWorker) -> None:
+        """Its counts under way may still arrive: they have left it already."""
+        self.scheduler.note(f"{worker.process.name} killed")
+        self.scheduler.kill(worker.process)
+        self.forget_worker(worker)
+
+    def forget_worker(self, worker: RunningWorker) -> None:
+        worker.producer.closed = True
+        worker.consumer.leave()
+        if worker in self.workers:
+            self.workers.remove(worker)
+
+    def start_indexer(self) -> RunningIndexer:
+        consumer, client = WholeTopics(self.broker), cast(Any, Client(self.redis))
+
+        def run() -> None:
+            Indexer(
+                INDEXER,
+                consumer=cast(Any, consumer),
+                client=client,
+                store=ShardStore(client, INDEXER),
+                codec=CODEC,
+                stopping=lambda: False,
+            ).run()
+
+        return RunningIndexer(self.scheduler.spawn("indexer", run), consumer)
+
+    def restart_indexer(self) -> None:
+        self.scheduler.note("indexer killed and started again")
+        self.scheduler.kill(self.indexer.process)
+        self.indexer = self.start_indexer()
+
+    def at_rest(self) -> bool:
+        """Whether everything that was written has been read, applied and told."""
+        applied = all(stored_offset(self.redis, number) == self.broker.end(CHANGES, number) for number in range(SHARDS))
+        return applied and self.indexer.consumer.at_end and all(worker.producer.idle for worker in self.workers)
