@@ -17,6 +17,7 @@ from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
+from audience_core.serving import network_options
 from audience_core.settings import load
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
@@ -94,6 +95,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=5,
+            **network,
         )
     )
     tasks = [

@@ -12,6 +12,7 @@ import uvloop
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.redis.connect import connect_async
+from audience_core.serving import network_options
 from audience_core.settings import load
 from segment_api.app import create_app
 from segment_api.settings import ApiSettings
@@ -70,6 +71,7 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=5,
+        **network,
     )
     log.info("api_listening", port=listener.getsockname()[1])
     try:
