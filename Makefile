@@ -7,9 +7,11 @@ READY_FILE ?=
 PYTEST_OPTIONS ?=
 SEEDS ?= 10000
 SECONDS ?= 60
+FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-kafka check lint types walls format lock clean docs dashboards dashboards-check rules-check \
-	alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz
+.PHONY: help up test test-kafka guarantees check lint types walls format lock clean docs dashboards dashboards-check \
+	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
+	screenshots
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +31,13 @@ up: .venv/.installed ## start everything on this machine; READY_FILE=FILE writes
 test: .venv/.installed ## run all tests on embedded servers
 	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
 
-test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py $(PYTEST_OPTIONS)
+test-kafka: .venv/.installed ## run the end-to-end tests and the fault suite on a real Apache Kafka
+	@rm -f "$(FAULT_REPORT)"
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py tests/faults \
+		--fault-report="$(FAULT_REPORT)" $(PYTEST_OPTIONS)
+
+guarantees: .venv/.installed ## write what the last test-kafka measured into docs/guarantees.md
+	@$(BIN)/python -m tests.faults.table "$(FAULT_REPORT)" docs/guarantees.md
 
 simulate-faults: .venv/.installed ## play the services against a failing Kafka and Redis; SEEDS=10000
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
@@ -43,6 +50,9 @@ mutation-check: .venv/.installed ## break each guard and see that a test fails
 
 fuzz: .venv/.installed ## send broken requests to a running system; SECONDS=60
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+screenshots: .venv/.installed ## take the pictures of docs/console.md anew
+	@$(BIN)/python -m tests.console.screenshots docs/console
 
 check: lint types walls test ## what CI runs first: lint, types, import walls, tests
 
@@ -75,7 +85,7 @@ dashboards: .venv/.installed ## write the dashboards out of deploy/grafana/*.py
 dashboards-check: .venv/.installed ## run every query of the dashboards on a real Prometheus over a system at work
 	@$(BIN)/python -m pytest -q -m live tests/deploy/test_dashboards_live.py
 
-alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 6 minutes
+alert-drill: .venv/.installed ## stop a worker under load and see who hears of it, with the true rules and routes; 4 minutes
 	@$(BIN)/python -m tests.deploy.alert_drill
 
 rules-check: .venv/.installed ## check the alerts and run the test of each

@@ -38,3 +38,8 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as server:
         yield server.address
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the fault suite writes what each fault has cost, a JSON object a line."""
+    parser.addoption("--fault-report", metavar="FILE", help="append the outcome of each injected fault to FILE")

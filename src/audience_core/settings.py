@@ -4,9 +4,9 @@ import os
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
@@ -59,8 +59,17 @@ class CoreSettings(BaseSettings):
     schema_registry_url: str | None = Field(
         None, description="Confluent Schema Registry; without one, Avro single-object encoding is written"
     )
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis address")
-    redis_mode: Literal["standalone", "cluster"] = Field("standalone", description="one server, or Redis Cluster")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis address, rediss:// for TLS; with sentinels, its host is the name of the master",
+    )
+    redis_mode: Literal["standalone", "cluster", "sentinel"] = Field(
+        "standalone", description="one server (or one address that follows failovers), Redis Cluster, or Sentinels"
+    )
+    redis_nodes: str = Field(
+        "",
+        description="Sentinels, or further nodes of the Redis Cluster to begin with: host:port, comma-separated",
+    )
     redis_timeout: Duration = Field(timedelta(seconds=1), description="bound on every Redis call of a service")
     redis_connections: int = Field(
         64, ge=1, description="connections of one gateway or API to Redis; what comes on top waits for a free one"
@@ -111,6 +120,21 @@ class CoreSettings(BaseSettings):
         """Read arguments first, then the environment, then the files of AUDIENCE_SECRETS_DIR."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, SecretsSettingsSource(settings_cls, secrets_dir=_secrets_dir())
+
+    @property
+    def redis_addresses(self) -> list[tuple[str, int]]:
+        """(host, port) of each of `redis_nodes`."""
+        parts = [node.strip().rpartition(":") for node in self.redis_nodes.split(",") if node.strip()]
+        return [(host, int(port)) for host, _, port in parts]
+
+    @model_validator(mode="after")
+    def _knows_its_redis(self) -> Self:
+        named = [node.strip() for node in self.redis_nodes.split(",") if node.strip()]
+        if any(not re.fullmatch(r"\S+:\d{1,5}", node) for node in named):
+            raise ValueError("AUDIENCE_REDIS_NODES has to be host:port, comma-separated")
+        if self.redis_mode == "sentinel" and not named:
+            raise ValueError("AUDIENCE_REDIS_MODE is sentinel, so AUDIENCE_REDIS_NODES has to name the Sentinels")
+        return self
 
     @property
     def window_ms(self) -> int:

@@ -168,10 +168,10 @@ class Indexer:
 
     def _rebuild(self) -> None:
         """Redis is new, was emptied or went back: catalog, counts and listing are written from what is known."""
+        self._snapshots = {}
         with self._listing.changing():
             for shard, snapshot in self._read_snapshots().items():
                 self._totals.replace_shard(shard, *snapshot, whatever_offset=True)
-            self._snapshots = {}
             self._restore_catalog(self._totals.subscriptions)
             self._listing.rewrite([self._total(audience) for audience in self._known()])
         self._dirty.clear()

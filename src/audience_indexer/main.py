@@ -10,7 +10,7 @@ from audience_core.kafka.admin import TopicAdmin
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
-from audience_core.redis.connect import connect
+from audience_core.redis.connect import Redis, connect
 from audience_core.redis.shard_store import ShardStore
 from audience_core.registry import make_codec
 from audience_core.settings import load
@@ -68,14 +68,14 @@ def _run(settings: IndexerSettings, stop: Stop) -> None:
     try:
         stop.retrying(TopicAdmin(settings).check, state.waits_for)
         codec = stop.retrying(partial(make_codec, settings), state.waits_for)
-        if codec is not None:
-            _index(settings, codec, state, stop)
+        client = stop.retrying(partial(connect, settings), state.waits_for)
+        if codec is not None and client is not None:
+            _index(settings, codec, client, state, stop)
     finally:
         probes.close()
 
 
-def _index(settings: IndexerSettings, codec: Codec, state: _State, stop: Stop) -> None:
-    client = connect(settings)
+def _index(settings: IndexerSettings, codec: Codec, client: Redis, state: _State, stop: Stop) -> None:
     consumer, store = make_consumer(settings), ShardStore(client, settings)
     indexer = Indexer(
         settings,

@@ -80,9 +80,10 @@ def api() -> None:
 
     Example: AUDIENCE_API_PORT=8081 audience-stream api
     """
+    from audience_stream.replay import put_back_of
     from segment_api.main import run
 
-    raise typer.Exit(run())
+    raise typer.Exit(run(put_back_of))
 
 
 @topics.command("create")

@@ -136,10 +136,11 @@ class EmbeddedRedis(_Server):
 
     def _command(self) -> list[str]:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        return [self._binary(), *options, "--dir", str(self.folder)]
+        return [self.binary(), *options, "--dir", str(self.folder)]
 
     @staticmethod
-    def _binary() -> str:
+    def binary() -> str:
+        """Path of the server."""
         installed = shutil.which("redis-server")
         if installed:
             return installed

@@ -27,6 +27,9 @@ def service_of(command_line: bytes) -> str | None:
 
 def main(command_line: bytes) -> int:
     """0 when the service lives or none is run, else 1 with a line that says why."""
+    if not command_line.strip(b"\0"):
+        sys.stdout.write("process 1 is still being started\n")
+        return 1
     service = service_of(command_line)
     if service is None:
         return 0

@@ -48,6 +48,41 @@ def of_profile(records: Records, letter: DeadLetter, known: catalog.Catalog) -> 
     return [record for record in reading.records if record.topic != DEAD_LETTERS]
 
 
+def put_back(settings: CoreSettings, *, account: str | None = None, reason: str | None = None) -> tuple[int, int]:
+    """Put back what can be read by now, of one account and with one reason if they are given.
+
+    Returns (letters put back, letters that are still refused). Reads all dead letters there are.
+    """
+    codec, client = make_codec(settings), connect(settings)
+    records = Records(codec, settings.shards)
+    catalogs: dict[str, catalog.Catalog] = {}
+    producer = RecordProducer(settings, "dlq-replay")
+    replayed = refused = 0
+    try:
+        for _, _, letter in read(settings):
+            if (reason is not None and letter["reason"] != reason) or account not in {None, letter["account"]}:
+                continue
+            outgoing: list[Outgoing] = []
+            if letter["kind"] == "RECORD":
+                outgoing = of_record(codec, letter)
+            elif letter["kind"] == "PROFILE":
+                owner = letter["account"] or ""
+                if owner not in catalogs:
+                    catalogs[owner] = _catalog(client, owner)
+                outgoing = of_profile(records, letter, catalogs[owner])
+            producer.send_and_wait(outgoing, _ACK_S)
+            replayed, refused = replayed + bool(outgoing), refused + (not outgoing)
+    finally:
+        producer.close()
+        client.close()
+    return replayed, refused
+
+
+def put_back_of(account: str, reason: str) -> tuple[int, int]:
+    """As put_back, for the console of the segment API."""
+    return put_back(load(CoreSettings), account=account, reason=reason)
+
+
 def replay(
     reason: Annotated[str | None, typer.Option(help="only letters with this reason")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -56,26 +91,7 @@ def replay(
 
     Example: audience-stream dlq replay --reason occurred_in_future
     """
-    settings = load(CoreSettings)
-    codec, client = make_codec(settings), connect(settings)
-    records = Records(codec, settings.shards)
-    catalogs: dict[str, catalog.Catalog] = {}
-    producer = RecordProducer(settings, "dlq-replay")
-    replayed = refused = 0
-    for _, _, letter in read(settings):
-        if reason is not None and letter["reason"] != reason:
-            continue
-        outgoing: list[Outgoing] = []
-        if letter["kind"] == "RECORD":
-            outgoing = of_record(codec, letter)
-        elif letter["kind"] == "PROFILE":
-            account = letter["account"] or ""
-            if account not in catalogs:
-                catalogs[account] = _catalog(client, account)
-            outgoing = of_profile(records, letter, catalogs[account])
-        producer.send_and_wait(outgoing, _ACK_S)
-        replayed, refused = replayed + bool(outgoing), refused + (not outgoing)
-    producer.close()
+    replayed, refused = put_back(load(CoreSettings), reason=reason)
     result = {"replayed": replayed, "still_refused": refused}
     typer.echo(json.dumps(result) if as_json else f"replayed {replayed}, still refused {refused}")
 

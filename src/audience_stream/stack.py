@@ -94,6 +94,7 @@ def _lay_out() -> Layout:
         **given,
         "AUDIENCE_GATEWAY_PORT": str(layout.ports["gateway"]),
         "AUDIENCE_API_PORT": str(layout.ports["api"]),
+        "AUDIENCE_GATEWAY_URL": layout.url("gateway"),
         # what is started by hand beside the stack must not want the ports of its services
         "AUDIENCE_METRICS_PORT": "0",
     }
@@ -146,6 +147,7 @@ def _announce(ready: dict[str, Any]) -> None:
 Ready.
   gateway      {ready["gateway_url"]}/firehose
   segments     {ready["api_url"]}/accounts/{ready["account"]}/segments/{DEMO_VISITOR}
+  console      {ready["console_url"]}
   control API  {ready["api_url"]}/v1  (OpenAPI at /openapi.json)
   account      {ready["account"]}
   API key      {ready["api_key"]}

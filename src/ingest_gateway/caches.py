@@ -31,7 +31,9 @@ async def refresh_forever(what: str, refresh: Callable[[], Awaitable[None]], eve
 class KeyRing:
     """All API keys by digest. The digest is keyed, so the time that a look-up takes tells nothing of any key.
 
-    A revocation is seen within KEYS_EVERY_S, a new key at once. A rotated key ends by the gateway's own clock.
+    A revocation is seen within KEYS_EVERY_S, a new key at once. A rotated key ends by the gateway's own clock. Keys are
+    revoked and never deleted, and a revocation is for good: a Redis that was emptied or went back takes no key away and
+    gives none back. Nothing could restore what is lost to an answer of 401.
     """
 
     def __init__(self, store: ControlStore, pepper: bytes) -> None:
@@ -43,7 +45,9 @@ class KeyRing:
     async def refresh(self) -> None:
         """Read all keys again when any has changed, or Redis went back."""
         if await self._store.keys_version() != self._version:
-            self._version, self._records = await self._store.key_records()
+            self._version, found = await self._store.key_records()
+            ended = {digest: record for digest, record in self._records.items() if _ends(record)}
+            self._records |= found | ended
 
     async def find(self, secret: str) -> KeyRecord | None:
         """The key's record, or None when there is no such key. Raises RedisUnavailable when that can't be known."""
@@ -57,6 +61,10 @@ class KeyRing:
         if record.get("expires_at") is None:
             return record
         return {**record, "status": status_of(record, now())}
+
+
+def _ends(record: KeyRecord) -> bool:
+    return record["status"] == "revoked" or record.get("expires_at") is not None
 
 
 class CatalogCache:

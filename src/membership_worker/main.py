@@ -16,6 +16,7 @@ from audience_core.topics import CHANGES
 from membership_worker.progress import Progress
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shards, make_consumer
+from membership_worker.topic_watch import TopicWatch
 from membership_worker.worker import Worker
 
 log = get_logger()
@@ -33,14 +34,15 @@ def run() -> int:
     probes = ProbeServer(settings.host, settings.metrics_port, live=progress.dead, ready=progress.not_ready)
     probes.start()
     log.info("worker_started", port=probes.port)
-    client = connect(settings)
     try:
-        _run(settings, admin, client, progress, stop)
+        client = stop.retrying(partial(connect, settings), progress.waits_for)
+        if client is not None:
+            with client:
+                _run(settings, admin, client, progress, stop)
     except AudienceError as error:
         log.error("worker_stopped", error=type(error).__name__, reason=str(error))
         return 1
     finally:
-        client.close()
         probes.close()
     return 0
 
@@ -54,6 +56,7 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
     store = ShardStore(client, settings)
     consumer = make_consumer(settings)
     producer = RecordProducer(settings, "worker", linger_ms=5)
+    watch = TopicWatch(admin, topic_id)
     shards = Shards(
         consumer,
         store,
@@ -61,6 +64,7 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         starts=partial(admin.starts, CHANGES),
         progress=progress,
         accept_partial=settings.accept_partial_rebuild,
+        watch=watch,
     )
     worker = Worker(
         settings,
@@ -72,9 +76,11 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         topic_id=topic_id,
         stopping=stop,
     )
+    watch.start()
     try:
         worker.run()
     finally:
+        watch.close()
         consumer.close()
         producer.close()
     log.info("worker_stopped", reason="told to stop")

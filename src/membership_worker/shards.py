@@ -17,6 +17,7 @@ from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import CHANGES
 from membership_worker.progress import Progress
 from membership_worker.settings import WorkerSettings
+from membership_worker.topic_watch import TopicWatch
 
 log = get_logger()
 # how soon a member hears of a rebalance: while the group waits for it, shards on their way are read by nobody
@@ -45,10 +46,23 @@ def make_consumer(settings: WorkerSettings) -> Consumer:
 
 @dataclass
 class Shard:
-    """A shard that is being read. `stored` is the offset that Redis is believed to hold, None for nothing yet."""
+    """A shard that is being read."""
 
     number: int
     stored: int | None
+    """the offset that Redis is believed to hold, None for nothing yet"""
+    position: int
+    """offset of the record that comes next"""
+    hole: int | None = None
+    """where the log went on, when it was read with a hole before"""
+
+    def continues_at(self, offset: int) -> bool:
+        """Whether a batch that begins there leaves nothing out. The log has holes only where records were not ours (a
+        transaction's marks); so one is believed when it is still there after reading again."""
+        if offset in {self.position, self.hole}:
+            return True
+        self.hole = offset
+        return False
 
 
 class Shards:
@@ -63,6 +77,7 @@ class Shards:
         starts: Callable[[list[int]], dict[int, int]],
         progress: Progress,
         accept_partial: bool,
+        watch: TopicWatch,
     ) -> None:
         """`starts` gives the offset at which each shard's log begins, and raises RetryableError."""
         self._consumer = consumer
@@ -71,6 +86,7 @@ class Shards:
         self._starts = starts
         self.progress = progress
         self._accept_partial = accept_partial
+        self._watch = watch
         self._waiting: set[int] = set()
         self.taken: dict[int, Shard] = {}
 
@@ -80,7 +96,8 @@ class Shards:
 
     @property
     def waiting(self) -> bool:
-        """Whether some shard is assigned, but not read yet."""
+        """Whether some shard is assigned, but not read yet. Raises ShardRefused when the topic was recreated."""
+        self._watch.check()
         return bool(self._waiting)
 
     def take_waiting(self) -> list[Shard]:
@@ -88,19 +105,20 @@ class Shards:
         numbers = sorted(self._waiting)
         # all at once, and not through the consumer: there, each question would wait for a fetch of up to 50 ms
         starts = self._starts(numbers)
+        self._watch.ask()
         found = [self._locate(number, starts[number]) for number in numbers]
-        self._consumer.incremental_assign([TopicPartition(CHANGES, shard.number, start) for shard, start in found])
+        self._consumer.incremental_assign([TopicPartition(CHANGES, shard.number, shard.position) for shard in found])
         self._waiting.clear()
-        for shard, start in found:
+        for shard in found:
             self.taken[shard.number] = shard
-            self.progress.stands(shard.number, start)
-            metrics.WORKER_OFFSET.labels(str(shard.number)).set(start)
+            self.progress.stands(shard.number, shard.position)
+            metrics.WORKER_OFFSET.labels(str(shard.number)).set(shard.position)
         metrics.WORKER_SHARDS.set(len(self.taken))
-        return [shard for shard, _ in found]
+        return found
 
     def moved(self, shard: Shard, offset: int) -> None:
         """Note that a shard is applied up to `offset`."""
-        shard.stored = offset
+        shard.stored = shard.position = offset
         if shard.number in self.taken:  # a revoke while Redis was away has ended its story here
             self.progress.stands(shard.number, offset)
             metrics.WORKER_OFFSET.labels(str(shard.number)).set(offset)
@@ -108,20 +126,34 @@ class Shards:
     def rewind(self, number: int) -> None:
         """Read a shard again from the offset that Redis holds now."""
         if number in self.taken:
-            shard, start = self._locate(number, self._starts([number])[number])
+            low = self._starts([number])[number]
+            self._watch.ask()
+            shard = self._locate(number, low)
             try:
-                self._consumer.seek(TopicPartition(CHANGES, number, start))
+                self._consumer.seek(TopicPartition(CHANGES, number, shard.position))
             except KafkaException as error:
                 raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
+            shard.hole = self.taken[number].hole
             self.taken[number] = shard
-            self.progress.stands(number, start)
+            self.progress.stands(number, shard.position)
 
-    def out_of_range(self, number: int) -> ShardRefused:
-        """The log has no record at the offset that Redis holds. A fetch tells so reliably, a query does not."""
-        stored = self.taken[number].stored if number in self.taken else None
-        return ShardRefused(
-            f"shard {number}: Redis stands at offset {stored}, which the log does not hold: records were lost at its "
-            "end, or retention deleted them meanwhile. Restore what is missing, or empty Redis to rebuild from this log"
+    def out_of_range(self, number: int) -> None:
+        """The log has no record at the offset that Redis holds: a fetch tells so reliably, a query does not.
+
+        Raises ShardRefused, unless retention went past us and a partial rebuild was accepted.
+        """
+        shard = self.taken.get(number)
+        if shard is None:
+            return  # it was given up since
+        self.rewind(number)
+        following = self.taken[number].position
+        if following > shard.position:
+            log.warning("records_skipped", shard=number, first=shard.position, following=following)
+            return
+        raise ShardRefused(
+            f"shard {number}: Redis stands at offset {shard.stored}, which the log does not hold: records were lost at "
+            "its end, or retention deleted them meanwhile. Restore what is missing, start with "
+            "--accept-partial-rebuild to go on without it, or empty Redis to rebuild from this log"
         )
 
     def pause(self) -> None:
@@ -148,8 +180,8 @@ class Shards:
     def _partitions(self) -> list[TopicPartition]:
         return [TopicPartition(CHANGES, number) for number in self.taken]
 
-    def _locate(self, number: int, low: int) -> tuple[Shard, int]:
-        """(shard, offset to read from), `low` being where its log begins."""
+    def _locate(self, number: int, low: int) -> Shard:
+        """The shard as it is to be read on, `low` being where its log begins."""
         stored = self._store.locate(number)
         if stored is None:
             if low > 0 and not self._accept_partial:
@@ -157,7 +189,7 @@ class Shards:
                     f"shard {number}: Redis holds nothing and the log starts at offset {low}, so what came before is "
                     "gone; restore a Redis backup, or start with --accept-partial-rebuild"
                 )
-            return Shard(number, None), low
+            return Shard(number, None, low)
         if stored.topic_id != self._topic_id:
             raise ShardRefused(
                 f"shard {number}: its state was read from topic id {stored.topic_id}, the topic now has id "
@@ -168,7 +200,7 @@ class Shards:
                 f"shard {number}: Redis stands at offset {stored.offset}, the log starts at {low}; retention deleted "
                 "what lies between. Restore a newer backup, or start with --accept-partial-rebuild"
             )
-        return Shard(number, stored.offset), max(stored.offset, low)
+        return Shard(number, stored.offset, max(stored.offset, low))
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])  # the binding would else fetch from Kafka's own offsets

@@ -69,6 +69,7 @@ class Worker:
         self._progress = shards.progress
         self._stopping = stopping
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
+        self._out_of_range: set[int] = set()
         self._look_at = 0.0
         self._unpublished: list[int] = []
         """shards whose counts and receipts are still to be published whole, since they were taken"""
@@ -80,6 +81,8 @@ class Worker:
             self._progress.turn()
             if self._shards.waiting:
                 self._take_waiting()
+            while self._out_of_range:
+                self._patiently(partial(self._shards.out_of_range, self._out_of_range.pop()))
             with _READ.time():
                 batches = self._fetch(0 if self._unpublished else _FETCH_S)
             for number, messages in batches.items():
@@ -107,16 +110,25 @@ class Worker:
             number = message.partition()
             if error is None and number is not None:
                 batches[number].append(message)
-            elif error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
-                raise self._shards.out_of_range(number or 0)
-            elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
-                log.warning("fetch_failed", error=error.name(), shard=number)
+            else:
+                self._note_failure(message)
         return batches
+
+    def _note_failure(self, message: Message) -> None:
+        error, number = message.error(), message.partition()
+        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
+            self._out_of_range.add(number or 0)
+        elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+            log.warning("fetch_failed", error=error.name(), shard=number)
 
     def _work(self, number: int, messages: list[Message]) -> None:
         """One batch of one shard. A shard that was revoked meanwhile is left to its next owner."""
         shard = self._shards.taken.get(number)
         if shard is None:
+            return
+        if not shard.continues_at(messages[0].offset() or 0):
+            log.warning("records_left_out", shard=number, expected=shard.position, found=messages[0].offset())
+            self._patiently(lambda: self._shards.rewind(number))
             return
         with _DECODE.time():
             batch = self._patiently(lambda: self._decode(messages))
@@ -240,7 +252,9 @@ class Worker:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopping():
             self._progress.turn()
-            self._consumer.poll(min(left, 0.2))
+            message = self._consumer.poll(min(left, 0.2))
+            if message is not None:  # a record that comes all the same is missed by its shard, which reads it again
+                self._note_failure(message)
         self._shards.resume()
 
 

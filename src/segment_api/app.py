@@ -1,9 +1,9 @@
-"""The composition: a plain ASGI dispatcher with the SDKs' endpoint first, the control API behind it."""
+"""The composition: a plain ASGI dispatcher with the SDKs' endpoint first, the control API and the console behind it."""
 
 import asyncio
 import hmac
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -21,6 +21,10 @@ from audience_core.registry import make_codec
 from segment_api.accounts import AccountCache
 from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
 from segment_api.body_limit import BodyLimit
+from segment_api.console.app import create_console, is_console_path
+from segment_api.console.changes import Changes
+from segment_api.console.services import Replay, Services
+from segment_api.console.sessions import SessionStore
 from segment_api.control import control_router
 from segment_api.erasures import erasures_router
 from segment_api.errors import add_error_handlers
@@ -38,38 +42,80 @@ log = get_logger()
 
 
 def create_app(
-    settings: ApiSettings, *, client: AsyncRedis, sender: RecordSender, routers: Iterable[APIRouter] = ()
+    settings: ApiSettings,
+    *,
+    client: AsyncRedis,
+    sender: RecordSender,
+    routers: Iterable[APIRouter] = (),
+    replay: Replay | None = None,
 ) -> "SegmentApi":
-    """Wire the whole service. `routers` are further routes; those below `/v1` ask for the admin token too."""
+    """Wire the whole service. `routers` are further routes; those below `/v1` ask for the admin token too.
+
+    `replay` puts dead letters back on behalf of the console.
+    """
     store = ControlStore(client, settings.required_pepper(), settings.key_grace)
     accounts = AccountCache(client)
     app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_middleware(BodyLimit, limit=settings.control_body_limit)
     bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
-    health = HealthReader(ActivityReader(client), settings.silence_after)
+    activity = ActivityReader(client)
+    health = HealthReader(activity, settings.silence_after)
     app.include_router(control_router(store, health), dependencies=bearer)
     app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
     erasures = ErasureStore(client, settings.shards)
     app.include_router(erasures_router(store, erasures), dependencies=bearer)
     eraser = Eraser(sender, make_codec(settings), settings.shards, erasures)
-    app.include_router(visitors_router(store, VisitorReader(client, settings.shards), eraser), dependencies=bearer)
+    visitors = VisitorReader(client, settings.shards)
+    app.include_router(visitors_router(store, visitors, eraser), dependencies=bearer)
     saved, sizes = SegmentStore(client), SizeEstimator(client, accounts)
-    reader = SegmentReader(saved, accounts, sizes, SegmentMatcher(client, accounts, settings.shards))
+    matcher = SegmentMatcher(client, accounts, settings.shards)
+    reader = SegmentReader(saved, accounts, sizes, matcher)
     app.include_router(segments_router(store, saved, reader, sizes), dependencies=bearer)
     for router in routers:
         app.include_router(router)
     add_error_handlers(app)
     segments = SegmentsEndpoint(client, accounts, ServedCache(client, accounts), settings.shards)
-    return SegmentApi(segments, app, client, settings.required_admin_token())
+    token = settings.required_admin_token()
+    services = Services(
+        sessions=SessionStore(client, settings.required_pepper(), token),
+        store=store,
+        listing=ListingReader(client),
+        visitors=visitors,
+        eraser=eraser,
+        erasures=erasures,
+        saved=saved,
+        segments=reader,
+        matcher=matcher,
+        sizes=sizes,
+        accounts=accounts,
+        activity=activity,
+        health=health,
+        changes=Changes(client),
+        gateway_url=settings.gateway_url,
+        replay=replay,
+    )
+    return SegmentApi(segments, app, create_console(services), client, token, on_close=services.changes.close)
 
 
 class SegmentApi:
     """Dispatches by path: segments, probes, and everything else to the control API."""
 
-    def __init__(self, segments: SegmentsEndpoint, control: AsgiApp, client: AsyncRedis, admin_token: str) -> None:
+    def __init__(
+        self,
+        segments: SegmentsEndpoint,
+        control: AsgiApp,
+        console: AsgiApp,
+        client: AsyncRedis,
+        admin_token: str,
+        *,
+        on_close: Callable[[], None],
+    ) -> None:
         self._segments = segments
         self._control = control
+        self._console = console
         self._client: Any = client
+        self.close = on_close
+        """Ends the open streams, so that the server can stop."""
         self._expected = f"Bearer {admin_token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,6 +156,8 @@ class SegmentApi:
             # before anything of the request is parsed, and for paths that do not exist too
             if _needs_token(scope["path"]) and not self._is_admin(scope):
                 await _refuse(scope, watched)
+            elif is_console_path(scope["path"]):
+                await self._console(scope, receive, watched)
             else:
                 await self._control(scope, receive, watched)
         except Exception:

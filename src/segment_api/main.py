@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -15,13 +15,17 @@ from audience_core.redis.connect import connect_async
 from audience_core.serving import network_options
 from audience_core.settings import load
 from segment_api.app import create_app
+from segment_api.console.services import Replay
 from segment_api.settings import ApiSettings
 
 log = get_logger()
 
 
-def run() -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises SettingsError when a setting is missing or wrong."""
+def run(replay: Replay | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises SettingsError when a setting is missing or wrong.
+
+    `replay` puts dead letters back: that takes the gateway's reading of profiles, so whoever knows both passes it in.
+    """
     settings = load(ApiSettings)
     configure(settings, "api")
     settings.required_pepper()
@@ -38,12 +42,20 @@ def run() -> int:
         )
         return 1
     with listener:
-        uvloop.run(_serve(settings, listener))
+        uvloop.run(_serve(settings, listener, replay))
     return 0
 
 
 class _Server(uvicorn.Server):
     """Uvicorn, but a signal ends it with the exit code 0: its own handler raises the signal once more at the end."""
+
+    def __init__(self, config: uvicorn.Config, before_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._before_stop = before_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._before_stop()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -58,10 +70,10 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
+async def _serve(settings: ApiSettings, listener: socket.socket, replay: Replay | None) -> None:
     client = connect_async(settings)
     producer = RecordProducer(settings, "api")
-    app = create_app(settings, client=client, sender=producer)
+    app = create_app(settings, client=client, sender=producer, replay=replay)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -75,7 +87,7 @@ async def _serve(settings: ApiSettings, listener: socket.socket) -> None:
     )
     log.info("api_listening", port=listener.getsockname()[1])
     try:
-        await _Server(config).serve(sockets=[listener])
+        await _Server(config, app.close).serve(sockets=[listener])
     finally:
         left = await asyncio.to_thread(producer.close)
         if left:

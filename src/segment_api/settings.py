@@ -10,6 +10,7 @@ class ApiSettings(CoreSettings):
     """What the segment API needs beside the core's settings."""
 
     api_port: int = Field(8081, ge=0, le=65535, description="port of the segment and control API; 0 = any free one")
+    gateway_url: str = Field("", description="where the console reaches the gateway; empty = no test messages")
     control_body_limit: int = Field(1_000_000, gt=0, description="largest body of a control request in bytes, else 413")
     admin_token: SecretStr = Field(SecretStr(""), description="bearer token of the control API; required, no default")
 

@@ -50,7 +50,9 @@ def test_a_duration_that_is_none_is_an_error_that_names_the_variable(
         ("AUDIENCE_SHARDS", "0"),
         ("AUDIENCE_SHARDS", "4097"),
         ("AUDIENCE_KAFKA_REPLICATION", "0"),
-        ("AUDIENCE_REDIS_MODE", "sentinel"),
+        ("AUDIENCE_REDIS_MODE", "sharded"),
+        ("AUDIENCE_REDIS_MODE", "sentinel"),  # without AUDIENCE_REDIS_NODES
+        ("AUDIENCE_REDIS_NODES", "10.0.0.1"),
         ("AUDIENCE_KAFKA_GROUP_PROTOCOL", "eager"),
         ("AUDIENCE_IDENTITY_ERASURE", "perhaps"),
     ],

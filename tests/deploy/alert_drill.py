@@ -3,7 +3,7 @@
 A system at work, a real Prometheus with `deploy/prometheus/rules`, a real Alertmanager with the routes of
 `deploy/alertmanager`, and a webhook in place of the pager. The worker is stopped (SIGSTOP): no scrape reaches it and
 its lag grows. It goes on once the night shift has heard of the lag; the drill ends when they have heard that all is
-well. About six minutes: `make alert-drill`.
+well. About four minutes: `make alert-drill`.
 """
 
 import argparse

@@ -16,7 +16,7 @@ import pytest
 from audience_core.settings import CoreSettings
 from audience_indexer.settings import IndexerSettings
 from audience_stream.embedded import free_port
-from audience_stream.healthcheck import PORTS, service_of
+from audience_stream.healthcheck import PORTS, main, service_of
 from ingest_gateway.settings import GatewaySettings
 from membership_worker.settings import WorkerSettings
 from segment_api.settings import ApiSettings
@@ -109,6 +109,10 @@ def test_the_health_check_knows_the_services_and_their_ports() -> None:
 )
 def test_the_health_check_asks_the_service_that_is_process_one(command: str, service: str | None) -> None:
     assert service_of("\0".join(command.split()).encode() + b"\0") == service
+
+
+def test_the_health_check_does_not_take_a_process_without_a_command_line_for_a_healthy_one() -> None:
+    assert main(b"") == 1
 
 
 def build(folder: Path) -> Path:

@@ -1,7 +1,8 @@
 """How fresh an account's changes stay while another account floods at ten times its quota.
 
 `python -m tests.gateway.measure_quota [SECONDS]` starts a system of its own, and prints the time from the gateway's 200
-to the segment API showing the change: quiet, flooded with a quota, and flooded without one.
+to the segment API showing the change: quiet, flooded with a quota, and flooded without one. Quiet and flooded rounds
+take turns, so that whatever else the machine does is in both.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from tests.spool.load import OpenLoop
 QUOTA = 300
 PER_MESSAGE = 50
 QUIET_RATE = 20
+ROUNDS = 4
 
 
 def body(key: str, mpids: list[str]) -> bytes:
@@ -41,18 +43,18 @@ class Freshness:
         self._gateway, self._api = stack.ready["gateway_url"], stack.ready["api_url"]
         self._account, self._key = account, key
         self._serial = 0
-        self.taken: list[float] = []
 
-    async def run(self, seconds: float) -> None:
-        self.taken = []
+    async def run(self, seconds: float) -> list[float]:
+        taken: list[float] = []
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client, asyncio.TaskGroup() as tasks:
             started_at = time.perf_counter()
             for n in range(int(seconds * QUIET_RATE)):
                 await asyncio.sleep(max(0.0, started_at + n / QUIET_RATE - time.perf_counter()))
                 self._serial += 1
-                tasks.create_task(self._one(client, f"fresh-{self._serial}"))
+                tasks.create_task(self._one(client, f"fresh-{self._serial}", taken))
+        return taken
 
-    async def _one(self, client: httpx.AsyncClient, mpid: str) -> None:
+    async def _one(self, client: httpx.AsyncClient, mpid: str, taken: list[float]) -> None:
         content = body(self._key, [mpid])
         while (await client.post(f"{self._gateway}/firehose", content=content)).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # as mParticle does
@@ -60,23 +62,23 @@ class Freshness:
         shown_at = f"{self._api}/accounts/{self._account}/segments/{mpid}"
         while not (await client.get(shown_at)).json():  # noqa: ASYNC110 - it is asked as an SDK asks
             await asyncio.sleep(0.005)
-        self.taken.append((time.perf_counter() - answered) * 1000)
-
-    def __str__(self) -> str:
-        ordered = sorted(self.taken)
-        shares = [f"p{int(share * 100)} {ordered[int(len(ordered) * share)]:.1f}" for share in (0.5, 0.99)]
-        return f"{', '.join(shares)}, max {ordered[-1]:.1f} ms ({len(ordered)} changes)"
+        taken.append((time.perf_counter() - answered) * 1000)
 
 
-async def flooded(stack: Stack, key: str, freshness: Freshness, seconds: float) -> OpenLoop:
+def shares(taken: list[float]) -> str:
+    ordered = sorted(taken)
+    figures = [f"p{int(share * 100)} {ordered[int(len(ordered) * share)]:.1f}" for share in (0.5, 0.99)]
+    return f"{', '.join(figures)}, max {ordered[-1]:.1f} ms ({len(ordered)} changes)"
+
+
+async def flooded(loop: OpenLoop, key: str, freshness: Freshness, seconds: float) -> list[float]:
     rate = 10 * QUOTA / PER_MESSAGE
-    bodies = [body(key, [f"flood-{n}-{m}" for m in range(PER_MESSAGE)]) for n in range(int(rate * (seconds + 2)))]
-    loop = OpenLoop(stack.ready["gateway_url"])
+    bodies = [body(key, [f"flood-{n}-{m}" for m in range(PER_MESSAGE)]) for n in range(int(rate * (seconds + 1)))]
     flood = asyncio.create_task(loop.run(bodies, rate))
-    await asyncio.sleep(2)
-    await freshness.run(seconds)
+    await asyncio.sleep(1)
+    taken = await freshness.run(seconds)
     await flood
-    return loop
+    return taken
 
 
 def measure(seconds: float, quota: int) -> None:
@@ -86,13 +88,15 @@ def measure(seconds: float, quota: int) -> None:
             keys = {account: stack.new_account(account) for account in ("modest", "greedy")}
             for key in keys.values():
                 assert stack.subscribe(1, key=key).status_code == 200
-            freshness = Freshness(stack, "modest", keys["modest"])
+            freshness, loop = Freshness(stack, "modest", keys["modest"]), OpenLoop(stack.ready["gateway_url"])
             asyncio.run(freshness.run(3))
-            asyncio.run(freshness.run(seconds))
-            say(f"quiet:                 {freshness}")
-            loop = asyncio.run(flooded(stack, keys["greedy"], freshness, seconds))
-            name = f"quota of {quota}/s: " if quota else "no quota:        "
-            say(f"flooded, {name}{freshness}; the flood's answers {loop.figures.statuses}")
+            quiet: list[float] = []
+            noisy: list[float] = []
+            for _ in range(ROUNDS):
+                quiet += asyncio.run(freshness.run(seconds / ROUNDS))
+                noisy += asyncio.run(flooded(loop, keys["greedy"], freshness, seconds / ROUNDS))
+            say(f"{f'quota of {quota}/s' if quota else 'no quota'}: quiet {shares(quiet)}")
+            say(f"    flooded {shares(noisy)}; the flood's answers {loop.figures.statuses}")
 
 
 def say(text: str) -> None:

@@ -137,7 +137,7 @@ def cluster_node(folder: Path, slots: tuple[int, int]) -> Iterator[tuple[int, in
     own.mkdir()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(own), "--cluster-enabled", "yes"]
     options += ["--cluster-port", str(bus)]
-    process = subprocess.Popen([EmbeddedRedis._binary(), *options], stdout=subprocess.DEVNULL)  # noqa: SLF001
+    process = subprocess.Popen([EmbeddedRedis.binary(), *options], stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(port=port) as client:
             eventually(lambda: answers(client), 20)

@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant(
         "erasure: counts",
         _APPLY,
-        "ipairs(redis.call('SMEMBERS', members)) do\n    count(account, member, -1)",
-        "ipairs(redis.call('SMEMBERS', members)) do",
+        "ipairs(was_in) do\n    count(account, member, -1)",
+        "ipairs(was_in) do",
         _SCRIPT_TESTS + "an_erased_visitor_stays_erased_within_the_suppression_and_comes_back_after",
     ),
     Mutant(

@@ -84,6 +84,11 @@ class Node:
     def _java(self) -> list[str]:
         return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", artifacts()]
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not ended since."""
+        return self._process is not None
+
     def format(self) -> None:
         """Make the node's storage."""
         command = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(self._config)]
@@ -128,6 +133,15 @@ class Node:
             self._process = None
 
 
+def _in_sync(client: AdminClient) -> bool:
+    """Whether every replica of every partition is in sync: only then may the next broker go."""
+    try:
+        topics = client.list_topics(timeout=5).topics.values()
+    except KafkaException:
+        return False
+    return all(len(p.isrs) == len(p.replicas) for topic in topics for p in topic.partitions.values())
+
+
 class KafkaCluster:
     """Apache Kafka with some nodes."""
 
@@ -143,11 +157,18 @@ class KafkaCluster:
         self.start_again()
 
     def start_again(self) -> None:
-        """Start every node that is not running, and wait until all know one another."""
+        """Start every node that is not running, and wait until each has all that the others have."""
         for node in self.nodes:
-            node.start()
+            if not node.running:
+                node.start()
         for node in self.nodes:
             node.wait(len(self.nodes))
+        client = AdminClient({"bootstrap.servers": self.nodes[0].address, "log_level": 0})
+        until = time.monotonic() + _START_S
+        while not _in_sync(client):
+            if time.monotonic() > until:
+                raise RuntimeError("a broker does not catch up")
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Shut everything down. A quorum loses its majority on the way, so the last ones are not waited for."""

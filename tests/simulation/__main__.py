@@ -54,6 +54,7 @@ def simulate(
             progress.update(bar, advance=1)
             if problems:
                 failed[number] = problems
+                progress.console.print(f"seed {number}: {problems[0]}", markup=False)
             if len(failed) >= failures:
                 break
     _tell(played, failed, time.monotonic() - started, mutant, as_json=as_json)

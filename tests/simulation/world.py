@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
+from types import SimpleNamespace
 from typing import Any, cast
 
 from pydantic import SecretStr
@@ -30,6 +31,7 @@ from ingest_gateway.subscriptions import Subscriptions
 from membership_worker.progress import Progress
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shards
+from membership_worker.topic_watch import TopicWatch
 from membership_worker.worker import Worker
 from tests.simulation.clock import Clock
 from tests.simulation.plan import ACCOUNT, SHARDS
@@ -178,6 +180,7 @@ class World:
             cast(Any, consumer),
             store,
             TOPIC_ID,
+            watch=TopicWatch(cast(Any, SimpleNamespace(topic_id=lambda *_, **__: TOPIC_ID)), TOPIC_ID),
             starts=self.broker.starts,
             progress=Progress(math.inf, self.broker.starts, self.clock.monotonic),
             accept_partial=False,

@@ -117,6 +117,29 @@ def test_a_gateway_killed_during_an_outage_drains_what_it_had_acknowledged(
         eventually(lambda: stack.listing().get(7001), 60, 60)
 
 
+@pytest.mark.timeout(120)
+def test_a_full_spool_is_503_and_not_ready_until_kafka_is_back(
+    broker: Broker, start_stack: StartStack, tmp_path: Path
+) -> None:
+    with start_stack(AUDIENCE_SPOOL_DIR=str(tmp_path / "spool"), AUDIENCE_SPOOL_BYTES="3000") as stack:
+        assert stack.subscribe(7003).status_code == 200
+        url = stack.ready["gateway_url"]
+        broker.away()
+        try:
+            taken = 0
+            while stack.change(f"f-{taken}", 7003, "add").status_code == 200:
+                taken += 1
+                assert taken < 100
+            eventually(lambda: stack.http.get(f"{url}/readyz").status_code, 10, 503)
+            assert "the spool has no room" in stack.http.get(f"{url}/readyz").json()["missing"]
+        finally:
+            broker.back()
+        assert taken > 3
+        eventually(lambda: stack.http.get(f"{url}/readyz").status_code, 30, 200)
+        eventually(lambda: stack.change("f-last", 7003, "add").status_code, 30, 200)
+        eventually(lambda: stack.listing().get(7003, 0) > taken, 60)
+
+
 def gateway_answers(stack: Stack) -> bool:
     import httpx
 

@@ -60,10 +60,10 @@ class TopicAdmin:
         if problems:
             raise TopicMismatch("; ".join(problems))
 
-    def topic_id(self, topic: str) -> str:
+    def topic_id(self, topic: str, timeout: float = _TIMEOUT) -> str:
         """The id that Kafka gave the topic at its creation: a recreated topic has another one."""
         try:
-            described = self._client.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT)[topic].result()
+            described = self._client.describe_topics(TopicCollection([topic]), request_timeout=timeout)[topic].result()
         except KafkaException as error:
             raise _retryable(f"topic {topic} could not be described", error) from error
         return str(described.topic_id)

@@ -20,7 +20,7 @@ def parse(entries: dict[str, str]) -> Catalog:
 class AsyncCatalogStore:
     """The catalog as the gateway uses it. Methods raise RedisUnavailable.
 
-    It never goes back behind a state that it has met. When Redis was restored to an older one, and until the indexer
+    It never goes back behind a state that it has met: when Redis was restored to an older one, and until the indexer
     has mended that, a `remove` would else open an epoch that members carry already, and they would come to life again.
     """
 

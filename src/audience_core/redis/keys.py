@@ -75,6 +75,16 @@ def account_keys(account: str) -> str:
     return f"accounts:{account}:keys"
 
 
+def console_session(digest: str) -> str:
+    """HASH of one signed-in browser, under the digest of its cookie."""
+    return f"console:session:{digest}"
+
+
+def console_attempts(digest: str) -> str:
+    """STRING with a short life: failed sign-ins from one address, under the address's digest."""
+    return f"console:attempts:{digest}"
+
+
 def suppression(shard: int, account: str, mpid: str) -> str:
     """STRING: when the visitor was erased. While it lives, late changes of the visitor are dropped."""
     return f"{{s{shard}}}:x:{account}:{mpid}"

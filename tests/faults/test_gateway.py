@@ -1,0 +1,104 @@
+"""Gateways that are killed with a message in hand, and what they know while Redis has forgotten it."""
+
+import signal
+import uuid
+
+import pytest
+
+from audience_core.redis import keys as keys_of
+from audience_core.redis.catalog import parse
+from tests.faults.conftest import Report
+from tests.faults.faulty_gateway import POINTS
+from tests.faults.firehose import Firehose, make_keys, revoke
+from tests.faults.load import ACCOUNTS, AUDIENCES, Load, now_ms
+from tests.faults.system import Process, System
+from tests.pipeline.kafka_cluster import steady_port
+from tests.pipeline.running import eventually
+
+
+@pytest.fixture
+def port(system: System) -> int:
+    chosen = steady_port()
+    system.environment["AUDIENCE_GATEWAY_PORT"] = str(chosen)
+    return chosen
+
+
+def start(system: System) -> None:
+    system.start("indexer")
+    system.start("worker")
+    eventually(lambda: all(system.client.hlen(f"catalog:{account}") == len(AUDIENCES) for account in ACCOUNTS), 30)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_gateway_killed_before_it_answered_leaves_nothing_undone(
+    system: System, report: Report, port: int, point: str
+) -> None:
+    start(system)
+    keys = make_keys(system.settings, ACCOUNTS)
+    gateways = [system.start("gateway", f"{point}:20:KILL")]
+
+    def start_again() -> None:
+        if gateways[-1].ended():
+            again = f"{point}:30:KILL" if len(gateways) < 4 else ""
+            gateways.append(system.start("gateway", again))
+
+    with Firehose(port, keys, start_again) as firehose:
+        for record in Load(41).records(300):
+            firehose.change(record)
+    assert [gateway.wait() for gateway in gateways[:4]] == [-signal.SIGKILL] * 4
+    system.sender.acknowledged |= firehose.acknowledged
+    report.add(f"gateway killed: {point}", system.outcome_at_rest(), changes=300, trials=4)
+
+
+def test_a_redis_that_forgot_everything_costs_no_message_no_revocation_and_no_epoch(
+    system: System, report: Report, port: int
+) -> None:
+    start(system)
+    keys = make_keys(system.settings, (*ACCOUNTS, "revoked"))
+    system.start("gateway")
+    load, of_revoked = Load(42), Load(44)
+
+    def subscribe(action: str) -> str:
+        fields = {"audience_id": 9, "audience_name": "Nine", "action": action}
+        answer = firehose.post("audience_subscription_request", "acme", str(uuid.uuid4()), now_ms(), **fields)
+        return str(answer["audience_subscription_settings"]["audienceEpoch"])
+
+    def is_suspended() -> bool:
+        record = of_revoked.records(1)[0]
+        record["account"] = "revoked"
+        return bool(firehose.change(record)["suspend_subscription"])
+
+    with Firehose(port, keys) as firehose:
+        assert [subscribe(action) for action in ("add", "remove", "add")] == ["0", "1", "1"]
+        revoke(system.settings, "revoked", keys["revoked"])
+        eventually(is_suspended, 10)
+        for _ in range(5):
+            for record in load.records(20):
+                firehose.change(record)
+            system.client.flushall()
+            assert subscribe("update") == "1"
+            assert is_suspended()
+    system.sender.acknowledged |= firehose.acknowledged
+    system.settle()
+    eventually(lambda: system.client.hexists(keys_of.catalog("acme"), "9"), 30)
+    system.subscriptions["acme", 9] = parse(system.client.hgetall(keys_of.catalog("acme")))[9]
+    assert system.subscriptions["acme", 9]["epoch"] == 1
+    report.add("Redis forgets all, the gateway goes on", system.outcome_at_rest(), changes=100, trials=5)
+
+
+def test_a_gateway_told_to_stop_under_load_ends_with_0(system: System, report: Report, port: int) -> None:
+    start(system)
+    keys = make_keys(system.settings, ACCOUNTS)
+    gateways: list[Process] = [system.start("gateway")]
+
+    def start_again() -> None:
+        if gateways[-1].ended():
+            gateways.append(system.start("gateway"))
+
+    with Firehose(port, keys, start_again) as firehose:
+        for n, record in enumerate(Load(43).records(300)):
+            firehose.change(record)
+            if n in {100, 200}:
+                assert gateways[-1].stop() == 0
+    system.sender.acknowledged |= firehose.acknowledged
+    report.add("gateway restarted under load", system.outcome_at_rest(), changes=300, trials=2)

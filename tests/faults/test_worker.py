@@ -1,0 +1,77 @@
+"""Workers that die, freeze, come and go."""
+
+import signal
+
+import pytest
+
+from tests.faults.conftest import Report
+from tests.faults.faulty_worker import POINTS
+from tests.faults.load import Load, erasure
+from tests.faults.system import System
+from tests.pipeline.running import eventually
+
+PASSES = (1, 3, 7)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_worker_killed_between_two_steps_leaves_what_the_next_one_needs(
+    system: System, report: Report, point: str
+) -> None:
+    load, changes = Load(len(point)), 0
+    system.start("indexer")
+    for nth in PASSES:
+        records = load.records(400)
+        system.sender.send(records[:200])
+        worker = system.start("worker", f"{point}:{nth}:KILL")
+        system.sender.send(records[200:])
+        system.sender.send([erasure("acme", records[0]["mpid"])])
+        assert worker.wait() == -signal.SIGKILL, worker.tail()
+        changes += 401
+        found = system.outcome()
+        assert (found.lost, found.phantom, found.drift) == (0, 0, 0), found
+    system.start("worker")
+    report.add(f"worker killed: {point}", system.outcome_at_rest(), changes=changes, trials=len(PASSES))
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("point", ["read", "half-sent", "answered"])
+def test_a_zombie_that_wakes_with_a_batch_in_hand_changes_nothing(
+    system: System, report: Report, point: str, protocol: str
+) -> None:
+    system.environment["AUDIENCE_KAFKA_GROUP_PROTOCOL"] = protocol
+    indexer = system.start("indexer")
+    zombie = system.start("worker", f"{point}:2:STOP")
+    load = Load(2)
+    eventually(zombie.taken, 30, 8)
+    for _ in range(10):
+        system.sender.send(load.records(100))
+    eventually(zombie.is_stopped, 30)
+    system.start("worker")
+    system.settle()
+    zombie.send(signal.SIGCONT)
+    system.sender.send(load.records(1000))
+    eventually(lambda: zombie.saw("shards_revoked"), 30)
+    found = system.outcome_at_rest()
+    report.add(f"zombie worker: {point}, {protocol} protocol", found, changes=2000)
+    # the zombie's stale counts are the last ones in the topic now: whoever reads it anew must not believe them
+    indexer.kill()
+    system.start("indexer")
+    report.add(f"zombie worker: {point}, then a new indexer", system.outcome_at_rest(), changes=0)
+    assert zombie.stop() == 0
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_workers_come_and_go_under_load_and_each_one_that_is_told_to_ends_with_0(
+    system: System, report: Report, protocol: str
+) -> None:
+    system.environment["AUDIENCE_KAFKA_GROUP_PROTOCOL"] = protocol
+    system.start("indexer")
+    with system.stream(3) as stream:
+        first = system.start("worker")
+        eventually(first.taken, 30, 8)
+        others = [system.start("worker") for _ in range(3)]
+        for other in others:
+            eventually(lambda other=other: other.saw("shards_taken"), 30)  # type: ignore[misc]
+        assert [worker.stop() for worker in [first, *others[:2]]] == [0, 0, 0]
+    report.add(f"workers 1 → 4 → 1, {protocol} protocol", system.outcome_at_rest(), changes=stream.sent)
+    assert others[-1].stop() == 0
