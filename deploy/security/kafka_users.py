@@ -1,7 +1,7 @@
 """Gives each service its own Kafka user, with the rights that it needs and no others.
 
-Connects as an administrator, by AUDIENCE_KAFKA_BOOTSTRAP_SERVERS and AUDIENCE_KAFKA_OPTIONS, and reads the password of each
-user from a file of that name in a folder. May be run again: what is there already stays.
+Connects as an administrator, by AUDIENCE_KAFKA_BOOTSTRAP_SERVERS and AUDIENCE_KAFKA_OPTIONS, and reads the password of
+each user from a file of that name in a folder. May be run again: what is there already stays.
 
 Example: python deploy/security/kafka_users.py --passwords /run/secrets/kafka
 """
@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from confluent_kafka.admin._scram import (
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
 
@@ -29,7 +27,6 @@ from audience_core.kafka.client import options
 from audience_core.settings import CoreSettings, load
 from audience_core.topics import CHANGES, COUNTS, DEAD_LETTERS, ERASURES, SUBSCRIPTIONS, TOPICS
 
-GROUP = "membership-worker"
 _ITERATIONS = 8192
 _TIMEOUT_S = 15.0
 
@@ -43,17 +40,29 @@ class Rights:
     checks: tuple[str, ...] = ()
     """topics whose partitions and settings it looks at"""
     groups: tuple[str, ...] = ()
+    """consumer groups; only the worker joins one, but every consumer asks for the coordinator of its name"""
     creates_topics: bool = False
 
 
 ALL = tuple(topic.name for topic in TOPICS)
 RIGHTS = {
     "gateway": Rights(writes=(CHANGES, SUBSCRIPTIONS, DEAD_LETTERS)),
-    "worker": Rights(reads=(CHANGES,), writes=(COUNTS, DEAD_LETTERS, ERASURES), checks=ALL, groups=(GROUP,)),
-    "indexer": Rights(reads=(SUBSCRIPTIONS, COUNTS, CHANGES), checks=ALL, groups=(GROUP,)),
-    "api": Rights(writes=(CHANGES,)),
+    "worker": Rights(
+        reads=(CHANGES,), writes=(COUNTS, DEAD_LETTERS, ERASURES), checks=ALL, groups=("membership-worker",)
+    ),
+    "indexer": Rights(
+        reads=(SUBSCRIPTIONS, COUNTS, CHANGES), checks=ALL, groups=("audience-indexer", "audience-indexer-watch")
+    ),
+    # erasures, and dead letters that are replayed from the console
+    "api": Rights(reads=(DEAD_LETTERS,), writes=(CHANGES, SUBSCRIPTIONS, DEAD_LETTERS), groups=("audience-dlq",)),
     # a person with `audience-stream dlq`, and the job that makes the topics
-    "operator": Rights(reads=(DEAD_LETTERS, COUNTS), writes=(CHANGES, SUBSCRIPTIONS), checks=ALL, creates_topics=True),
+    "operator": Rights(
+        reads=(DEAD_LETTERS, COUNTS),
+        writes=(CHANGES, SUBSCRIPTIONS),
+        checks=ALL,
+        groups=("audience-dlq",),
+        creates_topics=True,
+    ),
 }
 
 
@@ -78,7 +87,9 @@ def bindings(user: str, rights: Rights) -> list[AclBinding]:
 def grant(client: AdminClient, passwords: dict[str, str]) -> int:
     """Create the users and their ACLs; return how many ACLs there are. Raises KafkaException."""
     scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
-    upserts = [UserScramCredentialUpsertion(user, scram, word.encode()) for user, word in passwords.items()]
+    upserts: list[UserScramCredentialAlteration] = [
+        UserScramCredentialUpsertion(user, scram, word.encode()) for user, word in passwords.items()
+    ]
     for done in client.alter_user_scram_credentials(upserts, request_timeout=_TIMEOUT_S).values():
         done.result()
     acls = [binding for user in passwords for binding in bindings(user, RIGHTS[user])]
@@ -88,7 +99,9 @@ def grant(client: AdminClient, passwords: dict[str, str]) -> int:
 
 
 def main(
-    passwords: Annotated[Path | None, typer.Option(help="folder with a file for each user, holding its password")] = None,
+    passwords: Annotated[
+        Path | None, typer.Option(help="folder with a file for each user, holding its password")
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="print the rights as JSON and change nothing")] = False,
 ) -> None:
     """Create the services' Kafka users (SCRAM-SHA-512) and their ACLs.

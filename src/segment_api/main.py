@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -30,6 +31,7 @@ def run(replay: Replay | None = None) -> int:
     configure(settings, "api")
     settings.required_pepper()
     settings.required_admin_token()
+    network = network_options(settings)
     try:
         listener = socket.create_server((settings.host, settings.api_port), backlog=2048)
     except OSError as error:
@@ -42,7 +44,7 @@ def run(replay: Replay | None = None) -> int:
         )
         return 1
     with listener:
-        uvloop.run(_serve(settings, listener, replay))
+        uvloop.run(_serve(settings, listener, network, replay))
     return 0
 
 
@@ -70,7 +72,9 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def _serve(settings: ApiSettings, listener: socket.socket, replay: Replay | None) -> None:
+async def _serve(
+    settings: ApiSettings, listener: socket.socket, network: dict[str, Any], replay: Replay | None
+) -> None:
     client = connect_async(settings)
     producer = RecordProducer(settings, "api")
     app = create_app(settings, client=client, sender=producer, replay=replay)
