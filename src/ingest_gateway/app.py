@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
+from audience_core.observability.tracing import Tracing
 from audience_core.redis.control import KeyRecord
 from ingest_gateway import activity, answers, body
 from ingest_gateway.activity import ActivityLog
@@ -67,6 +69,7 @@ class Gateway:
         records: Records,
         activity_log: ActivityLog,
         ready: Callable[[], ProbeAnswer],
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -77,6 +80,7 @@ class Gateway:
         self._records = records
         self._ready = ready
         self._activity = activity_log
+        self._tracing = tracing
         self._pepper = settings.required_pepper()
         self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
@@ -92,7 +96,8 @@ class Gateway:
             return
         path = scope["path"]
         if path == "/firehose":
-            await self._firehose(scope, receive, send)
+            with nullcontext() if self._tracing is None else self._tracing.request(scope["headers"]):
+                await self._firehose(scope, receive, send)
         elif path == "/metrics":
             await _send_probe(send, metrics_answer())
         elif path in {"/livez", "/readyz"}:
@@ -134,6 +139,9 @@ class Gateway:
         metrics.GATEWAY_REQUESTS.labels(kind, str(answer.status)).inc()
         metrics.GATEWAY_LATENCY.observe(duration)
         self._activity.note(kind, answer, duration)
+        if self._tracing is not None:
+            about: dict[str, str | int] = {"audience.message_type": kind, "http.response.status_code": answer.status}
+            self._tracing.note(about | activity.counted(), failed=answer.status >= 500)  # noqa: PLR2004 - an error of ours
         log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
 
     async def _answer(self, kind: str, message: dict[str, Any], scope: Scope) -> Answer:
