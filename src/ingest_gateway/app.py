@@ -5,6 +5,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -30,7 +31,7 @@ from ingest_gateway.firehose import (
     SubscriptionMessage,
     explain,
 )
-from ingest_gateway.membership import Context, Reading, read_profiles
+from ingest_gateway.membership import Context, Reading, parts_in, read_profiles
 from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.quotas import Quotas, changes_in
@@ -42,6 +43,8 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 M = TypeVar("M", bound=Message)
 
+LARGE = 2000
+"""A message with more audiences and identities is read in a thread: the other requests must not wait for it"""
 MAX_SUBSCRIPTION = 100_000
 """Characters of a subscription's texts; it has to fit into one record of Kafka."""
 
@@ -191,6 +194,7 @@ class Gateway:
     async def _reading_of(self, message: MembershipMessage, account: str) -> Reading:
         now, occurred_at = _times(message)
         fresh = False
+        large = parts_in(message.user_profiles) > LARGE
         while True:
             context = Context(
                 account=account,
@@ -200,7 +204,8 @@ class Gateway:
                 catalog=await self._catalogs.of(account, fresh=fresh),
                 pepper=self._pepper if self._settings.identity_erasure else None,
             )
-            reading = activity.see_reading(read_profiles(message.user_profiles, context, self._records))
+            read = partial(read_profiles, message.user_profiles, context, self._records)
+            reading = activity.see_reading(await asyncio.to_thread(read) if large else read())
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
                 return reading
