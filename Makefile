@@ -33,7 +33,7 @@ test: .venv/.installed ## run all tests on embedded servers
 
 test-kafka: .venv/.installed ## run the end-to-end tests and the fault suite on a real Apache Kafka
 	@rm -f "$(FAULT_REPORT)"
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py tests/faults \
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py tests/security tests/faults \
 		--fault-report="$(FAULT_REPORT)" $(PYTEST_OPTIONS)
 
 guarantees: .venv/.installed ## write what the last test-kafka measured into docs/guarantees.md

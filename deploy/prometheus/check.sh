@@ -16,3 +16,19 @@ sed '/kubernetes_sd_configs:/,/names: /d' kubernetes.yml > "$rest"
 promtool check config "$rest"
 amtool check-config ../alertmanager/alertmanager.yml
 promtool test rules tests/*.yml
+
+# who hears of what
+route() {
+  local wanted=$1 got
+  shift
+  got=$(amtool config routes test --config.file=../alertmanager/alertmanager.yml "$@" 2>/dev/null)
+  if [ "$got" != "$wanted" ]; then
+    echo "$* goes to $got instead of $wanted" >&2
+    exit 1
+  fi
+}
+route night alertname=AudienceLagSteep severity=critical
+route day alertname=AudienceDrift severity=warning
+route dead-mans-switch alertname=AudienceWatchdog severity=info
+route nobody alertname=Anything severity=info
+echo "the routes lead where they should"

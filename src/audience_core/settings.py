@@ -108,6 +108,13 @@ class CoreSettings(BaseSettings):
         "auto", description="auto = console on a terminal, else JSON"
     )
     host: str = Field("0.0.0.0", description="address that the HTTP ports bind to")  # noqa: S104 - a container's port
+    tls_certificate: Path | None = Field(
+        None, description="PEM file with the certificate chain of gateway and segment API; without one they speak HTTP"
+    )
+    tls_key: Path | None = Field(None, description="PEM file with the private key of that certificate")
+    trusted_proxies: str = Field(
+        "127.0.0.1", description="addresses or networks, comma-separated, whose X-Forwarded-For and -Proto are believed"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -18,6 +19,7 @@ from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
+from audience_core.serving import network_options
 from audience_core.settings import load
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
@@ -39,6 +41,7 @@ def run() -> int:
     settings = load(GatewaySettings)
     configure(settings, "gateway")
     settings.required_pepper()
+    network = network_options(settings)
     # uvicorn stops on these and then raises them again at whoever was there before it: a clean stop must exit with 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -48,7 +51,7 @@ def run() -> int:
         log.error("port_taken", port=settings.gateway_port, setting="AUDIENCE_GATEWAY_PORT", error=str(error))
         return 1
     with listener:
-        uvloop.run(_serve(settings, listener))
+        uvloop.run(_serve(settings, listener, network))
     return 0
 
 
@@ -65,7 +68,7 @@ class _KafkaHealth:
             await asyncio.sleep(KAFKA_EVERY_S if self.reachable else 0.1)
 
 
-async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
+async def _serve(settings: GatewaySettings, listener: socket.socket, network: dict[str, Any]) -> None:
     pepper = settings.required_pepper()
     client = connect_async(settings)
     producer = RecordProducer(settings, "gateway")
@@ -98,6 +101,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket) -> None:
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=5,
+            **network,
         )
     )
     tasks = [

@@ -4,6 +4,7 @@ A rebalance only notes what is assigned; a shard is fetched once its offset is k
 rebalance ever waits for Redis. Kafka's own committed offsets are a mirror for lag tools and are never read.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from membership_worker.topic_watch import TopicWatch
 log = get_logger()
 # how soon a member hears of a rebalance: while the group waits for it, shards on their way are read by nobody
 _HEARTBEAT_MS = 500
+_OUTSIDE_S = 20.0  # an election is over by then
 
 
 def make_consumer(settings: WorkerSettings) -> Consumer:
@@ -55,6 +57,8 @@ class Shard:
     """offset of the record that comes next"""
     hole: int | None = None
     """where the log went on, when it was read with a hole before"""
+    outside_since: float | None = None
+    """monotonic time since which the log is said not to hold the position"""
 
     def continues_at(self, offset: int) -> bool:
         """Whether a batch that begins there leaves nothing out. The log has holes only where records were not ours (a
@@ -119,6 +123,7 @@ class Shards:
     def moved(self, shard: Shard, offset: int) -> None:
         """Note that a shard is applied up to `offset`."""
         shard.stored = shard.position = offset
+        shard.outside_since = None
         if shard.number in self.taken:  # a revoke while Redis was away has ended its story here
             self.progress.stands(shard.number, offset)
             metrics.WORKER_OFFSET.labels(str(shard.number)).set(offset)
@@ -129,8 +134,11 @@ class Shards:
             low = self._starts([number])[number]
             self._watch.ask()
             shard = self._locate(number, low)
+            partition = TopicPartition(CHANGES, number, shard.position)
             try:
-                self._consumer.seek(TopicPartition(CHANGES, number, shard.position))
+                # not a seek: that is refused while a partition does not fetch, so after just the faults that lead here
+                self._consumer.incremental_unassign([partition])
+                self._consumer.incremental_assign([partition])
             except KafkaException as error:
                 raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
             shard.hole = self.taken[number].hole
@@ -140,15 +148,20 @@ class Shards:
     def out_of_range(self, number: int) -> None:
         """The log has no record at the offset that Redis holds: a fetch tells so reliably, a query does not.
 
-        Raises ShardRefused, unless retention went past us and a partial rebuild was accepted.
+        While leaders are elected a fetch may fail so by mistake, so the shard is read again for a while. Raises
+        ShardRefused after that, unless retention went past us and a partial rebuild was accepted.
         """
         shard = self.taken.get(number)
         if shard is None:
             return  # it was given up since
         self.rewind(number)
-        following = self.taken[number].position
-        if following > shard.position:
-            log.warning("records_skipped", shard=number, first=shard.position, following=following)
+        again, now = self.taken[number], time.monotonic()
+        if again.position > shard.position:
+            log.warning("records_skipped", shard=number, first=shard.position, following=again.position)
+            return
+        again.outside_since = shard.outside_since or now
+        if now - again.outside_since < _OUTSIDE_S:
+            log.warning("offset_not_found", shard=number, offset=shard.position)
             return
         raise ShardRefused(
             f"shard {number}: Redis stands at offset {shard.stored}, which the log does not hold: records were lost at "

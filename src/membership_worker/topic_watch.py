@@ -4,10 +4,12 @@ import threading
 
 from audience_core.errors import RetryableError, ShardRefused
 from audience_core.kafka.admin import TopicAdmin
+from audience_core.observability.logging import get_logger
 from audience_core.topics import CHANGES
 
 _EVERY_S = 1.0
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 1.0
+log = get_logger()
 
 
 class TopicWatch:
@@ -38,15 +40,19 @@ class TopicWatch:
             )
 
     def ask(self) -> None:
-        """Ask now, and compare. Raises RetryableError, ShardRefused."""
-        self._seen = self._admin.topic_id(CHANGES, timeout=_TIMEOUT_S)
+        """Ask now, and compare. Raises ShardRefused.
+
+        While no controller answers, nobody can have recreated the topic just now either, so nothing waits for one.
+        """
+        try:
+            self._seen = self._admin.topic_id(CHANGES, timeout=_TIMEOUT_S)
+        except RetryableError as error:
+            log.debug("topic_not_asked", error=str(error))
         self.check()
 
     def _run(self) -> None:
         while not self._ending.wait(_EVERY_S):
             try:
                 self.ask()
-            except RetryableError:
-                continue  # Kafka is away, so nothing is read either
             except ShardRefused:
                 return  # the worker's loop meets it by itself

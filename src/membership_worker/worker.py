@@ -86,8 +86,6 @@ class Worker:
             self._progress.turn()
             if self._shards.waiting:
                 self._take_waiting()
-            while self._out_of_range:
-                self._patiently(partial(self._shards.out_of_range, self._out_of_range.pop()))
             with _READ.time():
                 batches = self._fetch(0 if self._unpublished else _FETCH_S)
             for number, messages in batches.items():
@@ -201,6 +199,8 @@ class Worker:
         if (now := time.monotonic()) < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY_S
+        while self._out_of_range:
+            self._patiently(partial(self._shards.out_of_range, self._out_of_range.pop()))
         stored = self._patiently(lambda: self._store.offsets(list(self._shards.taken))) or {}
         for number, offset in stored.items():
             shard = self._shards.taken.get(number)

@@ -2,6 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from fastapi import APIRouter, Query
@@ -63,6 +64,23 @@ class ListingReader:
         if populated:
             listed = [a for a in listed if a.status == "active" and a.audience_id in scores]
         return sorted(listed, key=_position)
+
+    async def some(self, account: str, audience_ids: Sequence[int]) -> list[ListedAudience]:
+        """Some audiences of the catalog, in the order asked for; those that it does not know are left out."""
+        if not audience_ids:
+            return []
+        fields = [str(audience_id) for audience_id in audience_ids]
+        async with async_redis_faults("reading the listing"):
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hmget(keys.catalog(account), fields)
+            pipe.hmget(keys.index_counts(account), fields)
+            pipe.zmscore(keys.index(account), fields)
+            states, stored, scores = await pipe.execute()
+        catalog = parse({field: text for field, text in zip(fields, states, strict=True) if text})
+        counted = {int(field): json.loads(text) for field, text in zip(fields, stored, strict=True) if text}
+        counts = {int(field): int(score) for field, score in zip(fields, scores, strict=True) if score is not None}
+        found = {audience.audience_id: audience for audience in _listed(catalog, counted, counts)}
+        return [found[audience_id] for audience_id in audience_ids if audience_id in found]
 
 
 def _listed(catalog: Catalog, counted: dict[int, Counted], scores: dict[int, int]) -> list[ListedAudience]:

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -12,6 +13,7 @@ import uvloop
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.redis.connect import connect_async
+from audience_core.serving import network_options
 from audience_core.settings import load
 from segment_api.app import create_app
 from segment_api.console.services import Replay
@@ -29,6 +31,7 @@ def run(replay: Replay | None = None) -> int:
     configure(settings, "api")
     settings.required_pepper()
     settings.required_admin_token()
+    network = network_options(settings)
     try:
         listener = socket.create_server((settings.host, settings.api_port), backlog=2048)
     except OSError as error:
@@ -41,7 +44,7 @@ def run(replay: Replay | None = None) -> int:
         )
         return 1
     with listener:
-        uvloop.run(_serve(settings, listener, replay))
+        uvloop.run(_serve(settings, listener, network, replay))
     return 0
 
 
@@ -69,7 +72,9 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def _serve(settings: ApiSettings, listener: socket.socket, replay: Replay | None) -> None:
+async def _serve(
+    settings: ApiSettings, listener: socket.socket, network: dict[str, Any], replay: Replay | None
+) -> None:
     client = connect_async(settings)
     producer = RecordProducer(settings, "api")
     app = create_app(settings, client=client, sender=producer, replay=replay)
@@ -82,6 +87,7 @@ async def _serve(settings: ApiSettings, listener: socket.socket, replay: Replay 
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=5,
+        **network,
     )
     log.info("api_listening", port=listener.getsockname()[1])
     try:

@@ -27,6 +27,17 @@ def test_a_count_holds_until_it_changes() -> None:
     assert chart.summary == "Between 0 and 10 visitors over the last 2 h; 10 now."
 
 
+def test_of_many_values_within_a_pixel_the_newest_is_drawn_and_held() -> None:
+    begin = NOW_MS - 7 * 86_400_000
+    samples = [(begin + n * 1000, n) for n in range(100)]
+    chart = line_chart(samples, 99, NOW_MS)
+    assert chart is not None
+    points = chart.line.split()
+    assert len(points) < 10
+    top = float(points[-1].split(",")[1])
+    assert float(points[-2].split(",")[1]) == top  # 99 was held until now
+
+
 def test_enters_stand_above_the_line_and_exits_below_it() -> None:
     chart = bar_chart([Minute(NOW_MINUTE_MS, 10, 5)], NOW_MS)
     assert chart is not None

@@ -84,6 +84,17 @@ def test_every_variable_is_a_setting() -> None:
         assert set(SERVICES[name]["environment"]) <= known
 
 
+def test_a_service_gets_only_the_secrets_that_it_uses() -> None:
+    secrets = {"AUDIENCE_PEPPER", "AUDIENCE_ADMIN_TOKEN"}
+    assert {name: secrets & set(SERVICES[name]["environment"]) for name in OURS} == {
+        "gateway": {"AUDIENCE_PEPPER"},
+        "api": {"AUDIENCE_PEPPER", "AUDIENCE_ADMIN_TOKEN"},
+        "worker": set(),
+        "indexer": set(),
+        "topics": set(),
+    }
+
+
 def test_no_secret_is_in_the_file_and_the_example_names_each_without_a_value() -> None:
     asked = set()
     for service in SERVICES.values():

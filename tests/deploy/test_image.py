@@ -140,7 +140,7 @@ def files_of(folder: Path) -> dict[Path, int]:
 
 
 @needs_registry
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)  # it waits for the package registry
 def test_the_steps_of_the_image_make_an_installation_that_serves_and_writes_nothing(tmp_path: Path) -> None:
     target = build(tmp_path)
     components = json.loads((tmp_path / "sbom.json").read_text())["components"]

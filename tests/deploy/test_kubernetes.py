@@ -317,8 +317,8 @@ def test_everything_is_denied_but_what_each_service_needs(cluster: Cluster) -> N
 
     everyone = {"names", "kafka", "metrics"}
     assert {name: allowed(name) - everyone for name in SETTINGS} == {
-        "gateway": {"redis", "requests"},
-        "api": {"redis", "requests"},
+        "gateway": {"redis", "requests", "test-messages-in"},
+        "api": {"redis", "requests", "test-messages-out"},
         "worker": {"redis"},
         "indexer": {"redis"},
         "topics": set(),

@@ -109,8 +109,9 @@ def test_on_a_redis_cluster_all_is_as_on_one_redis(
     for service in ("indexer", "worker", "gateway", "api"):
         system.start(service, **ports)
     eventually(lambda: all(system.client.hlen(f"catalog:{account}") for account in ACCOUNTS), 60)
+    keys = make_keys(system.settings, ACCOUNTS)
     backups = [master.take_backup() for master in redis_cluster.masters]
-    with Firehose(gateway_port, make_keys(system.settings, ACCOUNTS)) as firehose:
+    with Firehose(gateway_port, keys) as firehose:
         for record in Load(55).records(300):
             firehose.change(record)
     system.sender.acknowledged |= firehose.acknowledged

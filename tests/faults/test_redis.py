@@ -9,7 +9,7 @@ from tests.faults.conftest import Make, Report
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
 from tests.faults.redis_servers import RedisServer, in_step, is_role
-from tests.faults.system import System
+from tests.faults.system import Process, System
 from tests.pipeline.kafka_cluster import KafkaCluster
 from tests.pipeline.running import eventually
 
@@ -27,10 +27,11 @@ def behind_proxy(make_system: Make, one_node: KafkaCluster, redis_at: RedisServe
     return make_system(one_node, {"AUDIENCE_REDIS_URL": proxy.url}, redis_at.client)
 
 
-def start(system: System) -> None:
+def start(system: System) -> Process:
     system.start("indexer")
     worker = system.start("worker")
     eventually(worker.taken, 30, 8)
+    return worker
 
 
 def test_redis_restored_from_an_older_snapshot_under_load_is_brought_up_to_date(
@@ -50,7 +51,7 @@ def test_redis_restored_from_an_older_snapshot_under_load_is_brought_up_to_date(
 def test_redis_restored_while_nothing_arrives_is_brought_up_to_date_all_the_same(
     system: System, redis_at: RedisServer, report: Report
 ) -> None:
-    start(system)
+    worker = start(system)
     load = Load(12)
     system.sender.send(load.records(500))
     system.settle()
@@ -59,7 +60,7 @@ def test_redis_restored_while_nothing_arrives_is_brought_up_to_date_all_the_same
     first = system.outcome_at_rest()
     redis_at.kill()
     redis_at.come_back(backup)
-    assert not system.is_applied()
+    eventually(lambda: worker.saw("fenced"), 30)
     report.add("Redis restored while nothing arrives", first, changes=1500)
     report.add("Redis restored while nothing arrives", system.outcome_at_rest(), changes=0)
 

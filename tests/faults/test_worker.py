@@ -75,3 +75,11 @@ def test_workers_come_and_go_under_load_and_each_one_that_is_told_to_ends_with_0
         assert [worker.stop() for worker in [first, *others[:2]]] == [0, 0, 0]
     report.add(f"workers 1 → 4 → 1, {protocol} protocol", system.outcome_at_rest(), changes=stream.sent)
     assert others[-1].stop() == 0
+
+
+def test_records_that_the_client_loses_are_read_again(system: System, report: Report) -> None:
+    system.start("indexer")
+    worker = system.start("worker", "dropped:4:KILL")
+    with system.stream(6) as stream:
+        eventually(lambda: worker.saw("records_left_out"), 60)
+    report.add("the client loses a batch", system.outcome_at_rest(), changes=stream.sent)

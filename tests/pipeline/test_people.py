@@ -39,7 +39,7 @@ def test_a_saved_segment_follows_its_audiences_and_ends_with_them(stack: Stack) 
     stack.subscribe(7002)
     for mpid, audience_id in (("s-1", 7001), ("s/2", 7001), ("s/2", 7002), ("s-3", 7002)):
         assert stack.change(mpid, audience_id, "add").status_code == 200
-    eventually(lambda: (stack.listing().get(7001), stack.listing().get(7002)), 2, (2, 2))
+    eventually(lambda: (stack.listing().get(7001), stack.listing().get(7002)), 5, (2, 2))
 
     segments = f"/v1/accounts/{stack.ready['account']}/segments"
     items: list[dict[str, Any]] = [{"audience_id": 7001}, {"op": "not", "items": [{"audience_id": 7002}]}]
@@ -56,10 +56,10 @@ def test_a_saved_segment_follows_its_audiences_and_ends_with_them(stack: Stack) 
     assert stack.segments("s-1")[row] == "member"
     assert stack.segments("s/2").get(row) != "member"
     assert stack.change("s-1", 7002, "add").status_code == 200
-    eventually(lambda: stack.segments("s-1").get(row), 1, "left")
+    eventually(lambda: stack.segments("s-1").get(row), 5, "left")
     assert matching() == []
     assert stack.change("s/2", 7002, "delete").status_code == 200
-    eventually(matching, 1, ["s/2"])
+    eventually(matching, 5, ["s/2"])
 
     stack.subscribe(7001, "remove")
     stack.subscribe(7002, "remove")
@@ -83,7 +83,7 @@ def test_a_connector_says_whether_it_is_heard_from_and_what_to_do(stack: Stack) 
         return dict(answer["health"])
 
     assert stack.message("audience_membership_change_request", key).status_code == 200
-    eventually(lambda: health()["state"], 2, "ok")
+    eventually(lambda: health()["state"], 5, "ok")
     (listed,) = stack.api("GET", "/v1/accounts/quiet/connectors").json()["connectors"]
     assert listed["health"] == health()
     (listed_key,) = stack.api("GET", "/v1/accounts/quiet/api-keys").json()["api_keys"]
@@ -111,7 +111,7 @@ def test_latest_requests_show_what_came_and_nothing_of_its_content(stack: Stack)
         return [(request.type, request.status, request.changes) for request in listed]
 
     wanted = [("audience_subscription_request", 200, 0), ("audience_membership_change_request", 200, 1)]
-    eventually(heard, 2, wanted)
+    eventually(heard, 5, wanted)
     refused = read_activity(stack, lambda reader: reader.requests(None))[-1]
     assert (refused.status, refused.reason, refused.key_id) == (401, "unknown_api_key", None)
 

@@ -89,8 +89,8 @@ def test_with_a_spool_an_outage_is_answered_200_in_time_and_nothing_is_lost(
         applied = time.monotonic() - back
         say(f"outage of {OUTAGE_S:g} s at {RATE:g}/s: {figures}; drained {drained:.1f} s, exact {applied:.1f} s after")
         assert figures.statuses == {200: len(bodies)}
-        # a short run among other tests measures its neighbours; the long form measures the gateway
-        assert figures.share(0.99 if MEASURES else 0.5) < 100
+        if MEASURES:  # a short run among other tests measures its neighbours
+            assert figures.share(0.99) < 100
         assert applied < 60
         assert ready.status_code == 200
         assert stack.command("verify").stdout.splitlines()[-1] == "drift 0"
@@ -176,6 +176,7 @@ def test_without_a_spool_an_outage_is_503_and_a_sender_that_repeats_loses_nothin
                 assert answer.status_code == 503
                 assert answer.headers["retry-after"]
                 assert time.monotonic() - started < 1
+                assert stack.metric("gateway", "audience_gateway_unavailable_total", reason="kafka") > 0
             finally:
                 returning.join()
             result = running.result()

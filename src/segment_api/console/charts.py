@@ -62,6 +62,9 @@ def line_chart(samples: Sequence[tuple[int, int]], count: int, now_ms: int) -> L
     points: list[tuple[float, float]] = []
     for at, value in [*samples, (now_ms, count)]:
         x = _x(at, begin, now_ms)
+        if len(points) > 1 and at < now_ms and x - points[-1][0] < 1:
+            points[-1] = (points[-1][0], _y(value, top))  # finer than a screen shows: the newest value stands
+            continue
         if points:
             points.append((x, points[-1][1]))  # a count holds until it changes
         points.append((x, _y(value, top)))
