@@ -107,8 +107,8 @@ audit: .venv/.installed ## look up known vulnerabilities of the image's packages
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 lock: ## write the three lock files anew: for work, for the image, for building the image
-	@$(LOCK) pyproject.toml --extra embedded --extra test --extra check --output-file requirements.lock
-	@$(LOCK) pyproject.toml --constraints requirements.lock --output-file deploy/image/requirements.lock
+	@$(LOCK) pyproject.toml --extra embedded --extra tracing --extra test --extra check --output-file requirements.lock
+	@$(LOCK) pyproject.toml --extra tracing --constraints requirements.lock --output-file deploy/image/requirements.lock
 	@$(LOCK) deploy/image/build.in --constraints requirements.lock --output-file deploy/image/build.lock
 
 clean: ## remove what was installed and cached

@@ -95,6 +95,14 @@ class CoreSettings(BaseSettings):
         description="after how long without a message a connector counts as late; mParticle verifies outputs now and "
         "then, so one that works is not silent for a day",
     )
+    tracing_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="OTLP/HTTP collector that gets traces, like `http://collector:4318`; empty = no tracing",
+    )
+    tracing_ratio: float = Field(
+        0.01, ge=0, le=1, description="share of the requests that are traced, of those that bring no `traceparent`"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto = console on a terminal, else JSON"

@@ -6,9 +6,11 @@ writes the same numbers.
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from audience_core.codec import Codec
 from audience_core.errors import PoisonRecord, RedisUnavailable
@@ -16,6 +18,7 @@ from audience_core.kafka.client import options
 from audience_core.kafka.consumer import fetch
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
+from audience_core.observability.tracing import Tracing, is_traced
 from audience_core.redis.catalog import restore
 from audience_core.redis.connect import Redis
 from audience_core.redis.shard_store import Counts, ShardStore
@@ -29,6 +32,8 @@ from audience_indexer.totals import Audience, Totals
 log = get_logger()
 _FETCH_S = 0.05
 _FETCH = 2000
+_SPAN = "write listing"
+_TRACED = 200  # traced counts of one write that are looked at
 _SETTLE_S = 2.0
 """Every count that a worker published before a snapshot of its shard has arrived after this long, or got lost."""
 
@@ -67,6 +72,7 @@ class Indexer:
         store: ShardStore,
         codec: Codec,
         stopping: Callable[[], bool],
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
         self._silence_ms = int(settings.silence_after.total_seconds() * 1000)
@@ -77,6 +83,8 @@ class Indexer:
         self._stopping = stopping
         self._listing = ListingWriter(client)
         self._history = HistoryWriter(client)
+        self._tracing = tracing
+        self._traced: deque[Message] = deque(maxlen=_TRACED)
         self._totals = Totals()
         self._dirty: set[Audience] = set()
         self._unread = {(topic, n) for topic in (SUBSCRIPTIONS, COUNTS) for n in range(settings.shards)}
@@ -110,6 +118,9 @@ class Indexer:
                 self._oldest_unwritten = self._oldest_unwritten or message.timestamp()[1]
                 value = message.value()
                 self._take(value if isinstance(value, bytes) else None)
+                # what is read at the start was traced long ago
+                if self._tracing is not None and self.ready and is_traced(message):
+                    self._traced.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
                 self._unread.discard((message.topic() or "", message.partition() or 0))
             else:
@@ -144,18 +155,23 @@ class Indexer:
             self._compare_at = now + self._compare()
         self._history.write_due()
         if self._dirty:
-            totals = [self._total(audience) for audience in self._dirty]
-            with self._listing.changing():
-                self._restore_catalog(self._dirty)
-                self._listing.write(totals)
-            self._history.note(totals)
-            self._dirty.clear()
-            self._written()
+            with nullcontext() if self._tracing is None else self._tracing.following(_SPAN, self._traced):
+                self._write_dirty()
+            self._traced.clear()
         self._oldest_unwritten = 0
         self.ready = True
         if now >= self._silence_at:
             metrics.CONNECTORS_LATE.set(count_late(self._client, self._silence_ms))
             self._silence_at = now + self._settings.indexer_silence_every.total_seconds()
+
+    def _write_dirty(self) -> None:
+        totals = [self._total(audience) for audience in self._dirty]
+        with self._listing.changing():
+            self._restore_catalog(self._dirty)
+            self._listing.write(totals)
+        self._history.note(totals)
+        self._dirty.clear()
+        self._written()
 
     def _written(self) -> None:
         if self.ready and self._oldest_unwritten:  # what is read at the start was written long ago

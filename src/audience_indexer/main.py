@@ -10,6 +10,7 @@ from audience_core.kafka.admin import TopicAdmin
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
+from audience_core.observability.tracing import open_tracing
 from audience_core.redis.connect import Redis, connect
 from audience_core.redis.shard_store import ShardStore
 from audience_core.registry import make_codec
@@ -77,6 +78,7 @@ def _run(settings: IndexerSettings, stop: Stop) -> None:
 
 def _index(settings: IndexerSettings, codec: Codec, client: Redis, state: _State, stop: Stop) -> None:
     consumer, store = make_consumer(settings), ShardStore(client, settings)
+    tracing = open_tracing(settings, "indexer")
     indexer = Indexer(
         settings,
         consumer=consumer,
@@ -84,6 +86,7 @@ def _index(settings: IndexerSettings, codec: Codec, client: Redis, state: _State
         store=store,
         codec=codec,
         stopping=stop,
+        tracing=tracing,
     )
     state.indexer = indexer
     watch = Watch(settings, consumer=make_watch_consumer(settings), client=client, store=store)
@@ -95,3 +98,5 @@ def _index(settings: IndexerSettings, codec: Codec, client: Redis, state: _State
         watching.join(DRAIN_S)
         consumer.close()
         client.close()
+        if tracing is not None:
+            tracing.close()

@@ -54,6 +54,12 @@ def see_reading(reading: Reading) -> Reading:
     return reading
 
 
+def counted() -> dict[str, int]:
+    """What the request at hand came to, in numbers, for its trace."""
+    reading = _seen.get().reading
+    return {} if reading is None else {"audience.changes": reading.changes, "audience.refused": reading.dead_letters}
+
+
 class ActivityLog:
     """Gathers what was heard, account by account."""
 

@@ -4,6 +4,8 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -13,6 +15,7 @@ from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
+from audience_core.observability.tracing import Tracing
 from audience_core.redis.control import KeyRecord
 from ingest_gateway import activity, answers, body
 from ingest_gateway.activity import ActivityLog
@@ -28,7 +31,7 @@ from ingest_gateway.firehose import (
     SubscriptionMessage,
     explain,
 )
-from ingest_gateway.membership import Context, Reading, read_profiles
+from ingest_gateway.membership import Context, Reading, parts_in, read_profiles
 from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.quotas import Quotas, changes_in
@@ -40,6 +43,8 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 M = TypeVar("M", bound=Message)
 
+LARGE = 2000
+"""A message with more audiences and identities is read in a thread: the other requests must not wait for it"""
 MAX_SUBSCRIPTION = 100_000
 """Characters of a subscription's texts; it has to fit into one record of Kafka."""
 
@@ -67,6 +72,7 @@ class Gateway:
         records: Records,
         activity_log: ActivityLog,
         ready: Callable[[], ProbeAnswer],
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -77,6 +83,7 @@ class Gateway:
         self._records = records
         self._ready = ready
         self._activity = activity_log
+        self._tracing = tracing
         self._pepper = settings.required_pepper()
         self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
@@ -92,7 +99,8 @@ class Gateway:
             return
         path = scope["path"]
         if path == "/firehose":
-            await self._firehose(scope, receive, send)
+            with nullcontext() if self._tracing is None else self._tracing.request(scope["headers"]):
+                await self._firehose(scope, receive, send)
         elif path == "/metrics":
             await _send_probe(send, metrics_answer())
         elif path in {"/livez", "/readyz"}:
@@ -134,6 +142,9 @@ class Gateway:
         metrics.GATEWAY_REQUESTS.labels(kind, str(answer.status)).inc()
         metrics.GATEWAY_LATENCY.observe(duration)
         self._activity.note(kind, answer, duration)
+        if self._tracing is not None:
+            about: dict[str, str | int] = {"audience.message_type": kind, "http.response.status_code": answer.status}
+            self._tracing.note(about | activity.counted(), failed=answer.status >= 500)  # noqa: PLR2004 - an error of ours
         log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
 
     async def _answer(self, kind: str, message: dict[str, Any], scope: Scope) -> Answer:
@@ -183,6 +194,7 @@ class Gateway:
     async def _reading_of(self, message: MembershipMessage, account: str) -> Reading:
         now, occurred_at = _times(message)
         fresh = False
+        large = parts_in(message.user_profiles) > LARGE
         while True:
             context = Context(
                 account=account,
@@ -192,7 +204,8 @@ class Gateway:
                 catalog=await self._catalogs.of(account, fresh=fresh),
                 pepper=self._pepper if self._settings.identity_erasure else None,
             )
-            reading = activity.see_reading(read_profiles(message.user_profiles, context, self._records))
+            read = partial(read_profiles, message.user_profiles, context, self._records)
+            reading = activity.see_reading(await asyncio.to_thread(read) if large else read())
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
                 return reading

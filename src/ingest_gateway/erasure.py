@@ -13,6 +13,7 @@ from audience_core.domain.partitioning import is_mpid
 from audience_core.domain.records import IdentitiesErased, VisitorErased
 from audience_core.errors import RedisUnavailable
 from audience_core.kafka.producer import Outgoing
+from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
@@ -71,6 +72,7 @@ class Erasures:
         return outgoing
 
     def _unattributed(self, message: ErasureMessage, now: int, request_id: str) -> Outgoing:
+        metrics.DEAD_LETTERS.labels("erasure_without_account").inc()
         return self._records.dead_letter(
             account=None,
             reason="erasure_without_account",

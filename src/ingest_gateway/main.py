@@ -12,6 +12,7 @@ import uvloop
 from audience_core.errors import RedisUnavailable
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
+from audience_core.observability.tracing import open_tracing
 from audience_core.redis.activity import ActivityStore
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.connect import connect_async
@@ -27,6 +28,7 @@ from ingest_gateway.deadlines import protocol
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import open_outlet
+from ingest_gateway.publisher import TracedPublisher
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
 
@@ -76,6 +78,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
     records = Records(codec, settings.shards)
     subscriptions = Subscriptions(catalog_store, catalogs, records, codec)
     outlet = open_outlet(settings, producer, subscriptions.renew)
+    tracing = open_tracing(settings, "gateway")
     activity_log = ActivityLog(ActivityStore(client))
     gateway = Gateway(
         settings,
@@ -83,10 +86,11 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
         catalogs=catalogs,
         subscriptions=subscriptions,
         erasures=Erasures(control, ErasureStore(client, settings.shards), records, pepper),
-        publisher=outlet.publisher,
+        publisher=outlet.publisher if tracing is None else TracedPublisher(outlet.publisher, tracing),
         records=records,
         activity_log=activity_log,
         ready=lambda: outlet.ready(kafka_reachable=health.reachable),
+        tracing=tracing,
     )
     server = uvicorn.Server(
         uvicorn.Config(
@@ -119,4 +123,6 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
         if left:
             log.warning("records_left_unacknowledged", count=left)
         await outlet.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
         await client.aclose()

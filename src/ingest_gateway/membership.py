@@ -14,12 +14,13 @@ from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
 from audience_core.redis.catalog import Catalog
 from ingest_gateway.firehose import AudienceItem, Identity, Profile, explain
-from ingest_gateway.outgoing import MAX_PARTS, Records, item_without_secrets, without_secrets
+from ingest_gateway.outgoing import MAX_ITEMS, MAX_LETTERS, MAX_PARTS, Records, without_secrets
 from ingest_gateway.registration import EPOCH_SETTING
 
 MAX_AHEAD_MS = 86_400_000
 _EPOCH_DIGITS = 10
 _IDENTITY_FIELDS = ("user_identities", "device_identities", "partner_identities")
+_LISTS = ("audiences", *_IDENTITY_FIELDS)
 _ACTIONS: dict[str, MembershipAction] = {"add": "ENTER", "delete": "EXIT"}
 
 
@@ -43,12 +44,23 @@ class Reading:
     records: list[Outgoing] = field(default_factory=list)
     changes: int = 0
     dead_letters: int = 0
+    """profiles and audiences that are broken"""
+    letters: int = 0
+    """records about them"""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """reason → those that no record is about"""
     unsubscribed: int = 0
     """changes dropped because the catalog in memory says that the audience is removed"""
     received: Counter[tuple[int, MembershipAction]] = field(default_factory=Counter)
     """(audience id, action) → changes"""
     refused: Counter[str] = field(default_factory=Counter)
     """reason → profiles, audiences or changes that came to nothing"""
+
+
+def parts_in(profiles: list[Any]) -> int:
+    """Profiles, audiences and identities that there are to read, broken ones included."""
+    lists = (profile.get(name) for profile in profiles if isinstance(profile, dict) for name in _LISTS)
+    return len(profiles) + sum(len(listed) for listed in lists if isinstance(listed, list))
 
 
 def read_profiles(profiles: list[Any], context: Context, records: Records) -> Reading:
@@ -61,12 +73,14 @@ def read_profiles(profiles: list[Any], context: Context, records: Records) -> Re
         try:
             profile = Profile.model_validate(raw)
         except ValidationError as error:
-            _reject(reading, context, records, "profile_malformed", explain(error), raw)
+            _reject(reading, context, records, "profile_malformed", error, raw)
             continue
         if not profile.mpid:
             _reject(reading, context, records, "mpid_missing", "mpid: absent or empty", raw)
             continue
         _read_profile(profile, profile.mpid, context, records, reading)
+    if reading.left_out:
+        reading.records.append(_left_out(reading, context, records))
     return reading
 
 
@@ -92,12 +106,14 @@ def _read_profile(profile: Profile, mpid: str, context: Context, records: Record
 
 
 def _changes(profile: Profile, context: Context, records: Records, reading: Reading) -> Iterator[AudienceChange]:
+    broken: list[Any] = []
+    why: ValidationError | str = ""
     for raw in profile.audiences:
         try:
             item = AudienceItem.model_validate(raw)
         except ValidationError as error:
-            rejected = {"mpid": profile.mpid, "audiences": [item_without_secrets(raw)]}
-            _reject(reading, context, records, "audience_malformed", explain(error), rejected)
+            why = why or error
+            broken.append(raw)
             continue
         if item.action == "attribute_update":
             metrics.GATEWAY_SKIPPED.labels("attribute_update").inc()
@@ -111,6 +127,9 @@ def _changes(profile: Profile, context: Context, records: Records, reading: Read
             metrics.GATEWAY_SKIPPED.labels("audience_removed").inc()
             continue
         yield AudienceChange(audience_id=item.audience_id, epoch=epoch, action=_ACTIONS[item.action])
+    if broken:
+        kept = {"mpid": profile.mpid, "audiences": broken[:MAX_ITEMS]}
+        _reject(reading, context, records, "audience_malformed", why, kept, count=len(broken))
 
 
 def _echoed(item: AudienceItem) -> int | None:
@@ -140,13 +159,29 @@ def _identities(profile: Profile, context: Context) -> list[str]:
     return list(found)
 
 
-def _reject(reading: Reading, context: Context, records: Records, reason: str, detail: str, raw: Any) -> None:
-    reading.dead_letters += 1
-    reading.refused[reason] += 1
+def _reject(
+    reading: Reading,
+    context: Context,
+    records: Records,
+    reason: str,
+    why: ValidationError | str,
+    raw: Any,
+    *,
+    count: int = 1,
+) -> None:
+    """Put a profile, or `count` audiences of it, aside; `why` tells of the first."""
+    reading.dead_letters += count
+    reading.refused[reason] += count
+    metrics.DEAD_LETTERS.labels(reason).inc(count)
+    if reading.letters == MAX_LETTERS:
+        reading.left_out[reason] += count
+        return
+    reading.letters += 1
+    detail = why if isinstance(why, str) else explain(why)
     letter = records.dead_letter(
         account=context.account,
         reason=reason,
-        detail=detail,
+        detail=detail if count == 1 else f"{detail} (the first of {count} of this profile)",
         kind="PROFILE",
         request_id=context.request_id,
         occurred_at=context.occurred_at,
@@ -154,3 +189,17 @@ def _reject(reading: Reading, context: Context, records: Records, reason: str, d
         payload=without_secrets(raw),
     )
     reading.records.append(letter)
+
+
+def _left_out(reading: Reading, context: Context, records: Records) -> Outgoing:
+    """The dead letter that counts what no other one is about."""
+    return records.dead_letter(
+        account=context.account,
+        reason="left_out",
+        detail=f"{reading.left_out.total()} more of this message, by reason in the payload",
+        kind="MESSAGE",
+        request_id=context.request_id,
+        occurred_at=context.occurred_at,
+        now=context.now,
+        payload=dict(reading.left_out),
+    )

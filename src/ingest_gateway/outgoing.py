@@ -14,13 +14,17 @@ from audience_core.domain.records import (
     VisitorErased,
 )
 from audience_core.kafka.producer import Outgoing
-from audience_core.observability import metrics
 from audience_core.topics import CHANGES, DEAD_LETTERS, SUBSCRIPTIONS
 
 # Kafka would never take a record over 1 MB, so a request with one could never succeed, and a spool never be drained.
 MAX_PARTS = 10_000
 """Changes, or identities, of one record: 340 kB at most"""
 _MAX_PAYLOAD = 500_000
+# A body of 5 MB may hold a million things that are broken; each of them as a record of its own would stop the gateway.
+MAX_ITEMS = 100
+"""Broken audiences that the dead letter of one profile holds; it counts the rest"""
+MAX_LETTERS = 500
+"""Dead letters of one message; one more counts the rest"""
 _KEPT = ("audience_id", "audience_name", "action", "audience_subscription_settings")
 
 
@@ -64,8 +68,7 @@ class Records:
         now: int,
         payload: Any,
     ) -> Outgoing:
-        """What could not be applied. `payload` must already be free of settings and identities."""
-        metrics.DEAD_LETTERS.labels(reason).inc()
+        """What could not be applied. `payload` must already be free of settings and identities; the caller counts."""
         content = json.dumps(payload).encode()
         letter = DeadLetter(
             account=account,
@@ -99,12 +102,11 @@ def without_secrets(profile: Any) -> Any:
     if "mpid" in profile:
         kept["mpid"] = _scalar(profile["mpid"])
     if isinstance(audiences, list):
-        kept["audiences"] = [item_without_secrets(item) for item in audiences]
+        kept["audiences"] = [_item_without_secrets(item) for item in audiences]
     return kept
 
 
-def item_without_secrets(item: Any) -> Any:
-    """As without_secrets, for one audience of a profile."""
+def _item_without_secrets(item: Any) -> Any:
     if not isinstance(item, dict):
         return _scalar(item)
     return {name: _scalar(item[name]) for name in _KEPT if name in item}

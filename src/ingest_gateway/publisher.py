@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.observability import metrics
+from audience_core.observability.tracing import Tracing
 
 _Outcome = tuple["asyncio.Future[None]", KafkaError | None]
 
@@ -21,6 +22,23 @@ class Publisher(Protocol):
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Return when every record is durable. Raises RetryableError when none can vouch for it in time."""
         ...
+
+
+class TracedPublisher:
+    """Publishes under a span of its own; each record carries its context."""
+
+    def __init__(self, publisher: Publisher, tracing: Tracing) -> None:
+        self._publisher = publisher
+        self._tracing = tracing
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """As the publisher within."""
+        if not records:
+            return
+        with self._tracing.sending(records[0].topic) as header:
+            self._tracing.note({"messaging.batch.message_count": len(records)})
+            traced = records if header is None else [record._replace(traceparent=header) for record in records]
+            await self._publisher.publish(traced)
 
 
 class KafkaPublisher:

@@ -8,6 +8,7 @@ from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
+from audience_core.observability.tracing import open_tracing
 from audience_core.redis.connect import Redis, connect
 from audience_core.redis.shard_store import ShardStore, claim_shard_count
 from audience_core.registry import make_codec
@@ -54,6 +55,7 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
     if stop() or topic_id is None or codec is None:
         return
     store = ShardStore(client, settings)
+    tracing = open_tracing(settings, "worker")
     consumer = make_consumer(settings)
     producer = RecordProducer(settings, "worker", linger_ms=5)
     watch = TopicWatch(admin, topic_id)
@@ -75,6 +77,7 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         codec=codec,
         topic_id=topic_id,
         stopping=stop,
+        tracing=tracing,
     )
     watch.start()
     try:
@@ -83,6 +86,8 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         watch.close()
         consumer.close()
         producer.close()
+        if tracing is not None:
+            tracing.close()
     log.info("worker_stopped", reason="told to stop")
 
 

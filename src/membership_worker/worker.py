@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -18,8 +19,9 @@ from audience_core.kafka.consumer import fetch
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
+from audience_core.observability.tracing import Tracing
 from audience_core.redis.shard_store import Applied, Counts, Operation, ShardStore
-from audience_core.topics import COUNTS
+from audience_core.topics import CHANGES, COUNTS
 from membership_worker.decode import PoisonLimit, dead_letter, decode
 from membership_worker.receipts import Receipts
 from membership_worker.settings import WorkerSettings
@@ -30,6 +32,7 @@ T = TypeVar("T")
 _FETCH_S = 0.1
 _ACK_S = 10.0
 _LOOK_EVERY_S = 1.0
+_SPAN = f"process {CHANGES}"
 _ASSIGN, _READ, _DECODE, _APPLY, _PUBLISH, _COMMIT = (
     metrics.WORKER_STEP.labels(step) for step in ("assign", "read", "decode", "apply", "publish", "commit")
 )
@@ -46,7 +49,7 @@ class _Batch:
 class Worker:
     """Applies the shards that the group assigns to it. `stopping` is asked between batches."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, passed in by main alone
         self,
         settings: WorkerSettings,
         *,
@@ -57,6 +60,7 @@ class Worker:
         codec: Codec,
         topic_id: str,
         stopping: Callable[[], bool],
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
         self._consumer = consumer
@@ -68,6 +72,7 @@ class Worker:
         self._topic_id = topic_id
         self._progress = shards.progress
         self._stopping = stopping
+        self._tracing = tracing
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
         self._out_of_range: set[int] = set()
         self._look_at = 0.0
@@ -84,7 +89,8 @@ class Worker:
             with _READ.time():
                 batches = self._fetch(0 if self._unpublished else _FETCH_S)
             for number, messages in batches.items():
-                self._work(number, messages)
+                with nullcontext() if self._tracing is None else self._tracing.following(_SPAN, messages):
+                    self._work(number, messages)
             if batches:
                 with _COMMIT.time():
                     self._shards.commit(list(batches))
@@ -207,13 +213,16 @@ class Worker:
             self._publish(number, *snapshot)
 
     def _publish(self, number: int, counts: Counts, offset: int) -> None:
-        records = [self._count(number, key, count, offset) for key, count in counts.items()]
+        header = None if self._tracing is None else self._tracing.header()
+        records = [self._count(number, key, count, offset, header) for key, count in counts.items()]
         for first in range(0, len(records), 1000):
             part = records[first : first + 1000]
             with _PUBLISH.time():
                 self._patiently(partial(self._producer.send, part, _count_settled))
 
-    def _count(self, number: int, audience: tuple[str, int, int], count: int, offset: int) -> Outgoing:
+    def _count(
+        self, number: int, audience: tuple[str, int, int], count: int, offset: int, header: bytes | None
+    ) -> Outgoing:
         account, audience_id, epoch = audience
         record = ShardCount(
             account=account, audience_id=audience_id, epoch=epoch, shard=number, count=count, offset=offset
@@ -223,6 +232,7 @@ class Worker:
             shard_of(audience_key(account, audience_id), self._settings.shards),
             count_key(account, audience_id, epoch, number),
             self._codec.encode("ShardCount", record),
+            header,
         )
 
     def _patiently(self, attempt: Callable[[], T]) -> T | None:

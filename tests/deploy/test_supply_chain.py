@@ -46,7 +46,7 @@ def test_what_the_image_ships_is_under_a_licence_that_allows_it() -> None:
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [("requirements.lock", ["embedded", "test", "check"]), ("deploy/image/requirements.lock", [])],
+    [("requirements.lock", ["embedded", "tracing", "test", "check"]), ("deploy/image/requirements.lock", ["tracing"])],
 )
 def test_a_lock_holds_a_version_of_everything_that_is_asked_for(lock: str, extras: list[str]) -> None:
     versions = locked(ROOT / lock)

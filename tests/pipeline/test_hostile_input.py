@@ -186,6 +186,19 @@ def test_what_would_not_fit_into_one_record_of_kafka_is_split_refused_or_left_ou
     assert stack.post(large).status_code == 413
 
 
+def test_a_body_full_of_junk_is_counted_and_the_good_in_it_is_applied(stack: Stack) -> None:
+    def malformed() -> float:
+        return stack.metric("gateway", "audience_dead_letters_total", reason="audience_malformed")
+
+    assert stack.subscribe(AUDIENCE + 1).status_code == 200
+    before = malformed()
+    good = {"audience_id": AUDIENCE + 1, "action": "add"}
+    profiles = [{"mpid": "junk-1", "audiences": [*[0] * 100_000, good]}, {"mpid": "junk-2", "audiences": [good]}]
+    assert stack.post(envelope(stack, user_profiles=profiles)).status_code == 200
+    eventually(lambda: [list(stack.segments(mpid)) for mpid in ("junk-1", "junk-2")], 5, [[str(AUDIENCE + 1)]] * 2)
+    assert malformed() - before == 100_000
+
+
 @pytest.mark.timeout(60)
 def test_a_slow_sender_is_cut_off(stack: Stack) -> None:
     target = urlsplit(stack.ready["gateway_url"])

@@ -121,3 +121,11 @@ def test_a_drained_file_gives_its_room_back_and_holds_no_record_any_more(tmp_pat
     file.close()
     assert len(left) < 100_000
     assert b"visitor-of-the-test" not in left
+
+
+def test_a_record_that_waits_leaves_its_trace(tmp_path: Path) -> None:
+    traced = Outgoing("t", 0, b"k", b"v", traceparent=b"00-1-2-01")
+    file = claim(tmp_path)
+    file.write([traced, traced._replace(key=b"l")])
+    assert held(file) == [Outgoing("t", 0, b"k", b"v"), Outgoing("t", 0, b"l", b"v")]
+    file.close()

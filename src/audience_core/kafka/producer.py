@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from audience_core.errors import KafkaUnavailable, ProducerQueueFull
 from audience_core.kafka.client import options
 from audience_core.observability import metrics
+from audience_core.observability.tracing import HEADER
 from audience_core.settings import CoreSettings
 
 
@@ -20,6 +21,8 @@ class Outgoing(NamedTuple):
     partition: int
     key: bytes
     value: bytes
+    traceparent: bytes | None = None
+    """header of a traced record (observability/tracing.py)"""
 
 
 Settled = Callable[[KafkaError | None], None]
@@ -70,7 +73,12 @@ class RecordProducer:
         for record in records:
             try:
                 self._producer.produce(
-                    record.topic, record.value, record.key, partition=record.partition, on_delivery=batch.delivered
+                    record.topic,
+                    record.value,
+                    record.key,
+                    partition=record.partition,
+                    on_delivery=batch.delivered,
+                    headers=None if record.traceparent is None else [(HEADER, record.traceparent)],
                 )
             except BufferError as error:
                 raise ProducerQueueFull("the producer's queue is full; Kafka is slower than the requests") from error

@@ -15,7 +15,11 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 # every service
 BUILD = Gauge("audience_build_info", "1; the label says which version runs", ["version"])
 BUILD.labels(version("audience-stream")).set(1)
-DEAD_LETTERS = Counter("audience_dead_letters_total", "Records sent to the dead letters, by reason", ["reason"])
+DEAD_LETTERS = Counter(
+    "audience_dead_letters_total",
+    "Records, profiles and audiences put aside, by reason; one dead letter may tell of many",
+    ["reason"],
+)
 KAFKA_FAILED = Counter(
     "audience_kafka_failed_records_total",
     "Records that Kafka refused or did not acknowledge within librdkafka's own bound, by topic",
