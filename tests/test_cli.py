@@ -13,6 +13,8 @@ from urllib.parse import quote
 import pytest
 import redis
 
+from audience_stream.embedded import EmbeddedKafka
+
 COMMANDS = [
     "up",
     "gateway",
@@ -129,12 +131,13 @@ def test_config_shows_both_defaults_of_the_metrics_port() -> None:
     assert [row["value"] for row in rows if row["setting"] == "AUDIENCE_METRICS_PORT"] == ["9101", "9102"]
 
 
-def test_no_dead_letters_are_an_empty_list(kafka_server: str) -> None:
-    settings = {"AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": kafka_server, "AUDIENCE_KAFKA_REPLICATION": "1"}
-    settings["AUDIENCE_SHARDS"] = "8"
-    created = run("topics", "create", **settings)
-    assert created.returncode == 0, created.stderr
-    assert json.loads(run("dlq", "list", "--json", **settings).stdout) == []
+def test_no_dead_letters_are_an_empty_list(tmp_path: Path) -> None:
+    with EmbeddedKafka(tmp_path) as server:
+        settings = {"AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": server.address, "AUDIENCE_KAFKA_REPLICATION": "1"}
+        settings["AUDIENCE_SHARDS"] = "8"
+        created = run("topics", "create", **settings)
+        assert created.returncode == 0, created.stderr
+        assert json.loads(run("dlq", "list", "--json", **settings).stdout) == []
 
 
 def test_dead_letters_of_an_absent_kafka_exit_with_1_and_one_line() -> None:

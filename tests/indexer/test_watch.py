@@ -24,7 +24,7 @@ from audience_indexer.watch import Watch, make_watch_consumer
 from audience_stream.embedded import EmbeddedRedis, free_port
 from tests.pipeline.running import eventually
 
-SHARDS = 3
+SHARDS = 8
 EMPTY = 2
 """a shard without any record"""
 

@@ -35,38 +35,38 @@ def everything_under(prefix: str, redis_url: str) -> str:
 
 
 def test_a_saved_segment_follows_its_audiences_and_ends_with_them(stack: Stack) -> None:
-    stack.subscribe(7001)
-    stack.subscribe(7002)
-    for mpid, audience_id in (("s-1", 7001), ("s/2", 7001), ("s/2", 7002), ("s-3", 7002)):
+    stack.subscribe(7301)
+    stack.subscribe(7302)
+    for mpid, audience_id in (("seg-1", 7301), ("seg/2", 7301), ("seg/2", 7302), ("seg-3", 7302)):
         assert stack.change(mpid, audience_id, "add").status_code == 200
-    eventually(lambda: (stack.listing().get(7001), stack.listing().get(7002)), 5, (2, 2))
+    eventually(lambda: (stack.listing().get(7301), stack.listing().get(7302)), 5, (2, 2))
 
     segments = f"/v1/accounts/{stack.ready['account']}/segments"
-    items: list[dict[str, Any]] = [{"audience_id": 7001}, {"op": "not", "items": [{"audience_id": 7002}]}]
-    body = {"name": "Only 7001", "rule": {"op": "and", "items": items}, "served": True}
+    items: list[dict[str, Any]] = [{"audience_id": 7301}, {"op": "not", "items": [{"audience_id": 7302}]}]
+    body = {"name": "Only 7301", "rule": {"op": "and", "items": items}, "served": True}
     created = stack.api("POST", segments, json=body)
     assert created.status_code == 201, created.text
     row = f"segment:{created.json()['id']}"
 
     def matching() -> list[str]:
-        paths = {mpid: f"{segments}/{created.json()['id']}/visitors/{mpid}" for mpid in ("s-1", "s/2", "s-3")}
+        paths = {mpid: f"{segments}/{created.json()['id']}/visitors/{mpid}" for mpid in ("seg-1", "seg/2", "seg-3")}
         return [mpid for mpid, path in paths.items() if stack.api("GET", path).json()["matches"]]
 
-    assert matching() == ["s-1"]
-    assert stack.segments("s-1")[row] == "member"
-    assert stack.segments("s/2").get(row) != "member"
-    assert stack.change("s-1", 7002, "add").status_code == 200
-    eventually(lambda: stack.segments("s-1").get(row), 5, "left")
+    assert matching() == ["seg-1"]
+    assert stack.segments("seg-1")[row] == "member"
+    assert stack.segments("seg/2").get(row) != "member"
+    assert stack.change("seg-1", 7302, "add").status_code == 200
+    eventually(lambda: stack.segments("seg-1").get(row), 5, "left")
     assert matching() == []
-    assert stack.change("s/2", 7002, "delete").status_code == 200
-    eventually(matching, 5, ["s/2"])
+    assert stack.change("seg/2", 7302, "delete").status_code == 200
+    eventually(matching, 5, ["seg/2"])
 
-    stack.subscribe(7001, "remove")
-    stack.subscribe(7002, "remove")
+    stack.subscribe(7301, "remove")
+    stack.subscribe(7302, "remove")
     assert matching() == []
-    assert stack.segments("s/2") == {}
+    assert stack.segments("seg/2") == {}
     (listed,) = [s for s in stack.api("GET", segments).json()["segments"] if s["id"] == created.json()["id"]]
-    assert (listed["name"], listed["size"], listed["exact"]) == ("Only 7001", 0, True)
+    assert (listed["name"], listed["size"], listed["exact"]) == ("Only 7301", 0, True)
 
 
 def test_a_connector_says_whether_it_is_heard_from_and_what_to_do(stack: Stack) -> None:
