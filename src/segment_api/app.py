@@ -1,7 +1,6 @@
 """The composition: a plain ASGI dispatcher with the SDKs' endpoint first, the control API and the console behind it."""
 
 import asyncio
-import hmac
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,6 +18,7 @@ from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
 from segment_api.accounts import AccountCache
+from segment_api.admin_tokens import AdminTokens
 from segment_api.asgi import JSON_TYPE, AsgiApp, Event, Receive, Scope, Send, answer, error_body, header_of
 from segment_api.body_limit import BodyLimit
 from segment_api.console.app import create_console, is_console_path
@@ -75,9 +75,9 @@ def create_app(
         app.include_router(router)
     add_error_handlers(app)
     segments = SegmentsEndpoint(client, accounts, ServedCache(client, accounts), settings.shards)
-    token = settings.required_admin_token()
+    tokens = AdminTokens(settings.required_admin_tokens())
     services = Services(
-        sessions=SessionStore(client, settings.required_pepper(), token),
+        sessions=SessionStore(client, settings.required_pepper(), tokens),
         store=store,
         listing=ListingReader(client),
         visitors=visitors,
@@ -94,7 +94,7 @@ def create_app(
         gateway_url=settings.gateway_url,
         replay=replay,
     )
-    return SegmentApi(segments, app, create_console(services), client, token, on_close=services.changes.close)
+    return SegmentApi(segments, app, create_console(services), client, tokens, on_close=services.changes.close)
 
 
 class SegmentApi:
@@ -106,7 +106,7 @@ class SegmentApi:
         control: AsgiApp,
         console: AsgiApp,
         client: AsyncRedis,
-        admin_token: str,
+        tokens: AdminTokens,
         *,
         on_close: Callable[[], None],
     ) -> None:
@@ -116,7 +116,7 @@ class SegmentApi:
         self._client: Any = client
         self.close = on_close
         """Ends the open streams, so that the server can stop."""
-        self._expected = f"Bearer {admin_token}".encode()
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""
@@ -170,7 +170,8 @@ class SegmentApi:
             log.info("control_request", method=_method(scope), route=route, status=status, duration_ms=elapsed)
 
     def _is_admin(self, scope: Scope) -> bool:
-        return hmac.compare_digest(header_of(scope, b"authorization"), self._expected)
+        scheme, _, given = header_of(scope, b"authorization").partition(b" ")
+        return scheme == b"Bearer" and self._tokens.match(given) is not None
 
 
 def _needs_token(path: str) -> bool:

@@ -30,7 +30,7 @@ def run(replay: Replay | None = None) -> int:
     settings = load(ApiSettings)
     configure(settings, "api")
     settings.required_pepper()
-    settings.required_admin_token()
+    settings.required_admin_tokens()
     network = network_options(settings)
     try:
         listener = socket.create_server((settings.host, settings.api_port), backlog=2048)

@@ -38,13 +38,14 @@ class Api:
         self.redis_url = redis_url
         self.redis: Any = redis.Redis.from_url(redis_url, decode_responses=True)
         self.sender = Sender()
+        self.admin_token = "admin-token-of-the-tests"
 
     def run(self, scenario: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
         async def scene() -> None:
             settings = ApiSettings.model_validate(
                 {
                     "redis_url": self.redis_url,
-                    "admin_token": "admin-token-of-the-tests",
+                    "admin_token": self.admin_token,
                     "pepper": "pepper-of-the-tests",
                     "shards": 8,
                 }

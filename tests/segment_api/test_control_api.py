@@ -25,6 +25,22 @@ def test_without_the_admin_token_nothing_below_v1_answers(api: Api, given: str |
     api.run(scenario)
 
 
+def test_an_admin_token_is_replaced_without_a_gap_and_the_old_one_ends(api: Api) -> None:
+    async def status(http: httpx.AsyncClient, token: str) -> int:
+        return (await http.get("/v1/accounts", headers={"Authorization": f"Bearer {token}"})).status_code
+
+    async def both(http: httpx.AsyncClient) -> None:
+        assert [await status(http, token) for token in ("new", "old", "new old", "")] == [200, 200, 401, 401]
+
+    async def one(http: httpx.AsyncClient) -> None:
+        assert [await status(http, token) for token in ("new", "old")] == [200, 401]
+
+    api.admin_token = "new old"
+    api.run(both)
+    api.admin_token = "new"
+    api.run(one)
+
+
 def test_an_account_is_created_once_and_read_back(api: Api) -> None:
     async def scenario(http: httpx.AsyncClient) -> None:
         http.headers.update(ADMIN)

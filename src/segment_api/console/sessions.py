@@ -9,6 +9,7 @@ from typing import Any
 
 from audience_core.redis import keys
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
+from segment_api.admin_tokens import AdminTokens
 
 SESSION_S = 12 * 3600
 ATTEMPTS_S = 60
@@ -33,23 +34,24 @@ class Session:
 class SessionStore:
     """Sessions, attempts and what a session may be shown once. Methods raise RedisUnavailable."""
 
-    def __init__(self, client: AsyncRedis, pepper: bytes, admin_token: str) -> None:
+    def __init__(self, client: AsyncRedis, pepper: bytes, tokens: AdminTokens) -> None:
         self._client: Any = client
         self._pepper = pepper
-        self._admin_token = admin_token.encode()
-        # another admin token ends every session that the former one opened
-        self._opened_by = self._digest("admin-token", admin_token)
+        self._tokens = tokens
+        # a token that is no longer valid takes the sessions with it that it opened
+        self._openers = {self._digest("admin-token", token) for token in tokens.all}
 
-    def is_admin_token(self, given: str) -> bool:
-        """Compare in constant time."""
-        return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._admin_token)
+    def admin_token(self, given: str) -> str | None:
+        """The valid token that was given, or None."""
+        return self._tokens.match(given.encode("utf-8", "surrogatepass"))
 
-    async def begin(self) -> str:
-        """Open a session and return its cookie: 256 random bits."""
+    async def begin(self, token: str) -> str:
+        """Open a session with a valid token and return its cookie: 256 random bits."""
+        opened_by = self._digest("admin-token", token)
         cookie = secrets.token_urlsafe(32)
         async with async_redis_faults("signing in"):
             pipe = self._client.pipeline(transaction=True)
-            pipe.hset(self._key(cookie), mapping={"csrf": secrets.token_urlsafe(32), "opened_by": self._opened_by})
+            pipe.hset(self._key(cookie), mapping={"csrf": secrets.token_urlsafe(32), "opened_by": opened_by})
             pipe.expire(self._key(cookie), SESSION_S)
             await pipe.execute()
         return cookie
@@ -66,7 +68,7 @@ class SessionStore:
             if take_notices:
                 pipe.hdel(key, "notices")
             stored, *_ = await pipe.execute()
-        if stored.get("opened_by") != self._opened_by:
+        if stored.get("opened_by") not in self._openers:
             return None
         notices = [(str(kind), str(text)) for kind, text in json.loads(stored.get("notices", "[]"))]
         return Session(cookie, stored["csrf"], notices)

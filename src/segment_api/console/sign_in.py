@@ -56,11 +56,12 @@ class SignIn:
         client = request.client.host if request.client else "unknown"
         if await self._sessions.failed_attempts(client) >= MAX_ATTEMPTS:
             return _again("often", next_page)
-        if not self._sessions.is_admin_token(form.get("token", "").strip()):
+        token = self._sessions.admin_token(form.get("token", "").strip())
+        if token is None:
             await self._sessions.note_failure(client)
             return _again("wrong", next_page)
         answer = RedirectResponse(next_page or BASE, 303)
-        _set_cookie(request, answer, COOKIE, await self._sessions.begin(), max_age=SESSION_S)
+        _set_cookie(request, answer, COOKIE, await self._sessions.begin(token), max_age=SESSION_S)
         answer.delete_cookie(FORM_COOKIE, path=BASE)
         return answer
 
