@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from audience_core.domain.records import AudienceSubscription
 from audience_core.domain.subscriptions import SubscriptionAction
@@ -37,9 +38,10 @@ async def subscribe(store: AsyncCatalogStore, action: SubscriptionAction, occurr
 def test_an_epoch_is_never_opened_twice_though_redis_was_set_back(redis_url: str) -> None:
     async def scenario(client: AsyncRedis, store: AsyncCatalogStore) -> None:
         await subscribe(store, "add", 1)
+        then: Any = await cast(Any, client).hgetall(keys.catalog("demo"))
         assert (await subscribe(store, "remove", 2))["epoch"] == 1
         await subscribe(store, "add", 3)
-        await client.delete(keys.catalog("demo"))
+        await cast(Any, client).hset(keys.catalog("demo"), mapping=then)
         state = await subscribe(store, "remove", 4)
         assert (state["status"], state["epoch"]) == ("REMOVED", 2)
         assert await AsyncCatalogStore(client).read("demo") == {7: state}

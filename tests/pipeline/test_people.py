@@ -35,15 +35,15 @@ def everything_under(prefix: str, redis_url: str) -> str:
 
 
 def test_a_saved_segment_follows_its_audiences_and_ends_with_them(stack: Stack) -> None:
-    stack.subscribe(7301)
-    stack.subscribe(7302)
-    for mpid, audience_id in (("seg-1", 7301), ("seg/2", 7301), ("seg/2", 7302), ("seg-3", 7302)):
+    stack.subscribe(7811)
+    stack.subscribe(7812)
+    for mpid, audience_id in (("seg-1", 7811), ("seg/2", 7811), ("seg/2", 7812), ("seg-3", 7812)):
         assert stack.change(mpid, audience_id, "add").status_code == 200
-    eventually(lambda: (stack.listing().get(7301), stack.listing().get(7302)), 5, (2, 2))
+    eventually(lambda: (stack.listing().get(7811), stack.listing().get(7812)), 5, (2, 2))
 
     segments = f"/v1/accounts/{stack.ready['account']}/segments"
-    items: list[dict[str, Any]] = [{"audience_id": 7301}, {"op": "not", "items": [{"audience_id": 7302}]}]
-    body = {"name": "Only 7301", "rule": {"op": "and", "items": items}, "served": True}
+    items: list[dict[str, Any]] = [{"audience_id": 7811}, {"op": "not", "items": [{"audience_id": 7812}]}]
+    body = {"name": "Only 7811", "rule": {"op": "and", "items": items}, "served": True}
     created = stack.api("POST", segments, json=body)
     assert created.status_code == 201, created.text
     row = f"segment:{created.json()['id']}"
@@ -55,18 +55,18 @@ def test_a_saved_segment_follows_its_audiences_and_ends_with_them(stack: Stack) 
     assert matching() == ["seg-1"]
     assert stack.segments("seg-1")[row] == "member"
     assert stack.segments("seg/2").get(row) != "member"
-    assert stack.change("seg-1", 7302, "add").status_code == 200
+    assert stack.change("seg-1", 7812, "add").status_code == 200
     eventually(lambda: stack.segments("seg-1").get(row), 5, "left")
     assert matching() == []
-    assert stack.change("seg/2", 7302, "delete").status_code == 200
+    assert stack.change("seg/2", 7812, "delete").status_code == 200
     eventually(matching, 5, ["seg/2"])
 
-    stack.subscribe(7301, "remove")
-    stack.subscribe(7302, "remove")
+    stack.subscribe(7811, "remove")
+    stack.subscribe(7812, "remove")
     assert matching() == []
     assert stack.segments("seg/2") == {}
     (listed,) = [s for s in stack.api("GET", segments).json()["segments"] if s["id"] == created.json()["id"]]
-    assert (listed["name"], listed["size"], listed["exact"]) == ("Only 7301", 0, True)
+    assert (listed["name"], listed["size"], listed["exact"]) == ("Only 7811", 0, True)
 
 
 def test_a_connector_says_whether_it_is_heard_from_and_what_to_do(stack: Stack) -> None:

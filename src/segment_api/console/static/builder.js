@@ -5,14 +5,15 @@ import { say, supersede, swap } from "./parts.js";
 const form = document.getElementById("builder");
 const rule = document.getElementById("rule-region");
 const QUIET_MS = 500;
+const STALE_MS = 6000; // the sample behind an estimate may be 5 s old: ask once more when it can't be
 
 let timer, turn = 0;
-const tellSize = () => {
+const tellSize = (after = QUIET_MS) => {
   clearTimeout(timer);
   const mine = ++turn;
   timer = setTimeout(async () => {
     const size = document.getElementById("size");
-    size.textContent = "Estimating…";
+    if (after === QUIET_MS) size.textContent = "Estimating…";
     const base = form.action.replace(/\/segments\/[^/]*$/, "/segments/size");
     const query = new URLSearchParams({ rule: form.elements.rule.value });
     let text;
@@ -26,7 +27,8 @@ const tellSize = () => {
     const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("size");
     if (fresh) size.replaceWith(fresh);
     else size.textContent = "Can't be estimated right now";
-  }, QUIET_MS);
+    if (after === QUIET_MS) tellSize(STALE_MS);
+  }, after);
 };
 
 // One edit after the other: each begins with the rule that the one before has made.
