@@ -9,7 +9,7 @@ SEEDS ?= 10000
 SECONDS ?= 60
 FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-kafka guarantees check lint types walls format lock clean docs dashboards dashboards-check \
+.PHONY: help up test test-kafka test-faults guarantees check lint types walls format lock clean docs dashboards dashboards-check \
 	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
 	screenshots
 
@@ -31,12 +31,15 @@ up: .venv/.installed ## start everything on this machine; READY_FILE=FILE writes
 test: .venv/.installed ## run all tests on embedded servers
 	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
 
-test-kafka: .venv/.installed ## run the end-to-end tests and the fault suite on a real Apache Kafka
-	@rm -f "$(FAULT_REPORT)"
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py tests/security tests/faults \
-		--fault-report="$(FAULT_REPORT)" $(PYTEST_OPTIONS)
+test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py \
+		tests/security $(PYTEST_OPTIONS)
 
-guarantees: .venv/.installed ## write what the last test-kafka measured into docs/guarantees.md
+test-faults: .venv/.installed ## run the fault suite on Apache Kafka, Redis, Redis Cluster and Sentinel
+	@rm -f "$(FAULT_REPORT)"
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/faults --fault-report="$(FAULT_REPORT)" $(PYTEST_OPTIONS)
+
+guarantees: .venv/.installed ## write what the last test-faults measured into docs/guarantees.md
 	@$(BIN)/python -m tests.faults.table "$(FAULT_REPORT)" docs/guarantees.md
 
 simulate-faults: .venv/.installed ## play the services against a failing Kafka and Redis; SEEDS=10000

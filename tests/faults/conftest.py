@@ -1,4 +1,4 @@
-"""Real servers for the fault suite, and its report. Only `make test-kafka` runs it."""
+"""Real servers for the fault suite, and its report. Only `make test-faults` runs it."""
 
 import json
 import os
