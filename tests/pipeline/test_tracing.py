@@ -30,13 +30,13 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str], collector: Collector) -> Iterator[Stack]:
+def traced(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
     tracing = {
         "AUDIENCE_TRACING_ENDPOINT": collector.url,
         "AUDIENCE_TRACING_RATIO": "0",
         "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds
     }
-    with started(tmp_path_factory.mktemp("traced"), **tracing, **servers) as running:
+    with started(tmp_path_factory.mktemp("traced"), **tracing) as running:
         assert running.subscribe(AUDIENCE).status_code == 200
         yield running
 
@@ -147,7 +147,7 @@ def test_records_carry_no_header_while_tracing_is_off(stack: Stack) -> None:
     assert change(stack, "t-5", trace=new_trace()).status_code == 200
     eventually(lambda: stack.segments("t-5"), 5, {str(AUDIENCE): "member"})
     for topic in (CHANGES, COUNTS):
-        assert {message.headers() for message in records(stack, topic)} == {None}
+        assert not any(message.headers() for message in records(stack, topic))
 
 
 def test_nothing_of_opentelemetry_is_made_while_tracing_is_off() -> None:
