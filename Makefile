@@ -9,7 +9,7 @@ SEEDS ?= 10000
 SECONDS ?= 60
 FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-kafka test-faults guarantees check lint types walls format lock clean docs dashboards dashboards-check \
+.PHONY: help up test test-console test-kafka test-faults guarantees check lint types walls format lock clean docs dashboards dashboards-check \
 	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
 	screenshots
 
@@ -28,8 +28,11 @@ help: ## show this
 up: .venv/.installed ## start everything on this machine; READY_FILE=FILE writes the URLs and secrets there
 	@exec $(BIN)/audience-stream up $(if $(READY_FILE),--ready-file "$(READY_FILE)")
 
-test: .venv/.installed ## run all tests on embedded servers
-	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
+test: .venv/.installed ## run all tests on embedded servers, but for those in a browser
+	@$(BIN)/python -m pytest -q --ignore=tests/console $(PYTEST_OPTIONS)
+
+test-console: .venv/.installed ## walk through the console in a real Chromium
+	@$(BIN)/python -m pytest -q tests/console $(PYTEST_OPTIONS)
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
 	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py \

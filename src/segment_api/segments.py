@@ -19,8 +19,8 @@ from segment_api.served import NONE_SERVED, ServedCache
 
 PREFIX = "/accounts/"
 SEPARATOR = "/segments/"
-REDIS_BOUND_S = 0.4
-"""The most impatient client waits for 1 s in all, and a crowd takes a while to be answered."""
+REDIS_BOUND_S = 0.5
+"""The most impatient client waits for 1 s in all."""
 
 MAX_READS = 64
 """Reads at a time: more would exhaust the client's pool of 100 connections, and that counts as Redis being away."""
