@@ -16,7 +16,7 @@ from tests.segment_api.support import ADMIN, Api, create_account
 
 @pytest.fixture(scope="module", autouse=True)
 def leftovers_of_other_tests_are_not_walked() -> Iterator[None]:
-    """The service's process holds its own objects alone; here the collector would walk those of a thousand tests too."""
+    """A service holds its own objects alone; here the collector would walk those of a thousand tests too."""
     gc.collect()
     gc.freeze()
     yield
