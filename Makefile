@@ -6,10 +6,12 @@ BIN := .venv/bin
 READY_FILE ?=
 PYTEST_OPTIONS ?=
 SEEDS ?= 10000
+BENCH ?=
+BENCH_OPTIONS ?=
 SECONDS ?= 60
 FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-console test-kafka test-faults guarantees check lint types walls format lock clean docs dashboards dashboards-check \
+.PHONY: help up test test-console test-kafka test-faults guarantees bench check lint types walls format lock clean docs dashboards dashboards-check \
 	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
 	screenshots
 
@@ -67,8 +69,8 @@ deploy-check: .venv/.installed ## check the image's steps, the manifests and the
 		tests/deploy/test_image.py tests/deploy/test_kubernetes.py tests/deploy/test_compose.py
 
 lint: .venv/.installed ## look for faults and for formatting
-	@$(BIN)/ruff check src tests deploy
-	@$(BIN)/ruff format --check src tests deploy
+	@$(BIN)/ruff check src tests deploy benchmarks
+	@$(BIN)/ruff format --check src tests deploy benchmarks
 
 types: .venv/.installed ## check the types
 	@$(BIN)/mypy
@@ -77,8 +79,8 @@ walls: .venv/.installed ## check who may import whom
 	@$(BIN)/lint-imports
 
 format: .venv/.installed ## format the code
-	@$(BIN)/ruff format src tests deploy
-	@$(BIN)/ruff check --fix src tests deploy
+	@$(BIN)/ruff format src tests deploy benchmarks
+	@$(BIN)/ruff check --fix src tests deploy benchmarks
 
 docs: .venv/.installed ## write docs/metrics.md, configuration.md and licences.md out of the code and the lock
 	@$(BIN)/python -m audience_core.observability.metrics_page > docs/metrics.md
@@ -111,6 +113,9 @@ audit: .venv/.installed ## look up known vulnerabilities of the image's packages
 		--requirement deploy/image/requirements.lock
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+bench: .venv/.installed ## measure each hop beside its ceiling; BENCH=worker|gateway|read|memory, BENCH_OPTIONS='--repeats 3 --compare REV'
+	@$(BIN)/python -m benchmarks $(BENCH) $(BENCH_OPTIONS)
 
 lock: ## write the three lock files anew: for work, for the image, for building the image
 	@$(LOCK) pyproject.toml --extra embedded --extra tracing --extra test --extra check --output-file requirements.lock

@@ -7,8 +7,9 @@ Read: either, told apart by the first byte. Schemas are parsed once per process.
 
 import io
 import json
+import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -60,6 +61,34 @@ def _writers_by_header() -> dict[bytes, tuple[str, dict[str, Any]]]:
     return {_header(name): (name, load_schema(name)) for name in CURRENT}
 
 
+_END = os.urandom(8)
+"""Stands after each of the records that are read together, so that none can reach into its neighbour unnoticed: no
+sender can know it."""
+
+
+@cache
+def _batch_schema() -> dict[str, Any]:
+    end = {"type": "fixed", "name": "End", "size": len(_END)}
+    fields = [{"name": "record", "type": load_schema("MembershipChange")}, {"name": "end", "type": end}]
+    parsed: Any = parse_schema({"type": "array", "items": {"type": "record", "name": "Framed", "fields": fields}})
+    return cast("dict[str, Any]", parsed)
+
+
+def _read_together(bodies: Sequence[bytes]) -> list[Any] | None:
+    """Membership changes out of their bodies, or None when one of them can't be read."""
+    if not bodies:
+        return None
+    count = io.BytesIO()
+    schemaless_writer(count, {"type": "long"}, len(bodies))
+    body = io.BytesIO(count.getvalue() + _END.join(bodies) + _END + b"\0")
+    try:
+        framed: Any = schemaless_reader(body, _batch_schema(), None)
+    except Exception:  # noqa: BLE001 - fastavro raises anything; reading them one by one tells which and why
+        return None
+    whole = len(framed) == len(bodies) and not body.read(1)
+    return [one["record"] for one in framed] if whole and all(one["end"] == _END for one in framed) else None
+
+
 class Registry(Protocol):
     """What the codec asks of a schema registry."""
 
@@ -87,6 +116,25 @@ class Codec:
         except (TypeError, OverflowError) as error:  # a wrong type, and a number beyond 64 bits
             raise ValueError(f"{name}: {error}") from error
         return out.getvalue()
+
+    def decode_all(self, values: Sequence[bytes | None]) -> list[tuple[str, Any] | PoisonRecord]:
+        """As decode, for the values of a batch: for each its (record name, record), or what is wrong with it.
+
+        Membership changes, nearly all of a log, are read by one call of the Avro reader.
+        """
+        header = _header("MembershipChange")
+        grouped = [n for n, value in enumerate(values) if value is not None and value.startswith(header)]
+        read = _read_together([(values[n] or b"")[_SINGLE_OBJECT_HEADER:] for n in grouped])
+        if read is not None and len(read) == len(values):
+            return [("MembershipChange", record) for record in read]
+        together = dict(zip(grouped, read or (), strict=False))
+        decoded: list[tuple[str, Any] | PoisonRecord] = []
+        for n, value in enumerate(values):
+            try:
+                decoded.append(("MembershipChange", together[n]) if n in together else self.decode(value))
+            except PoisonRecord as error:
+                decoded.append(error)
+        return decoded
 
     def decode(self, data: bytes | None) -> tuple[str, Any]:
         """Return (record name, record). Raises PoisonRecord when the bytes can't be read."""

@@ -10,6 +10,7 @@ import uvicorn
 import uvloop
 
 from audience_core.errors import RedisUnavailable
+from audience_core.garbage import spare_the_collector
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.tracing import open_tracing
@@ -112,6 +113,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
         *outlet.start(),
     ]
     log.info("gateway_listening", port=listener.getsockname()[1])
+    spare_the_collector()
     try:
         await server.serve(sockets=[listener])
     finally:

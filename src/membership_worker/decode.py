@@ -2,8 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from confluent_kafka import Message
 
@@ -12,29 +12,42 @@ from audience_core.domain.records import DeadLetter
 from audience_core.errors import PoisonLimitExceeded, PoisonRecord
 from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
-from audience_core.redis.shard_store import (
-    Operation,
-    change_operation,
-    erase_identities_operation,
-    erase_visitor_operation,
-)
+from audience_core.redis.operations import Operations
 from audience_core.topics import CHANGES, DEAD_LETTERS
 
-_OPERATIONS: dict[str, Callable[[Any, int], Operation]] = {
-    "MembershipChange": lambda record, _: change_operation(record),
-    "VisitorErased": erase_visitor_operation,
-    "IdentitiesErased": erase_identities_operation,
-}
 _LEAST_SEEN = 100  # a share of fewer records says nothing
 
 
-def decode(codec: Codec, value: bytes | None, offset: int) -> tuple[Operation, int]:
-    """(operation, received_at in ms) of one record's bytes at an offset. Raises PoisonRecord."""
-    name, record = codec.decode(value)
-    operation = _OPERATIONS.get(name)
-    if operation is None:
-        raise PoisonRecord("wrong_schema", f"{name} does not belong into {CHANGES}")
-    return operation(record, offset), record["received_at"]
+@dataclass
+class Batch:
+    """What came of the messages of one shard."""
+
+    operations: Operations = field(default_factory=Operations)
+    letters: list[Outgoing] = field(default_factory=list)
+    oldest: int = 0
+    """received_at of the first record, ms; 0 when none can be read"""
+
+
+def decode(codec: Codec, messages: Sequence[Message]) -> Batch:
+    """Read one shard's messages. Raises RetryableError when a schema registry is configured and away."""
+    batch = Batch()
+    for message, decoded in zip(messages, codec.decode_all([_value(message) for message in messages]), strict=True):
+        if isinstance(decoded, PoisonRecord):
+            batch.letters.append(dead_letter(codec, message, decoded))
+            continue
+        name, record = decoded
+        if name == "MembershipChange":
+            batch.operations.change(record)
+        elif name == "VisitorErased":
+            batch.operations.visitor_erased(record, message.offset() or 0)
+        elif name == "IdentitiesErased":
+            batch.operations.identities_erased(record, message.offset() or 0)
+        else:
+            poison = PoisonRecord("wrong_schema", f"{name} does not belong into {CHANGES}")
+            batch.letters.append(dead_letter(codec, message, poison))
+            continue
+        batch.oldest = batch.oldest or record["received_at"]
+    return batch
 
 
 def dead_letter(codec: Codec, message: Message, error: PoisonRecord) -> Outgoing:
@@ -74,9 +87,9 @@ class PoisonLimit:
         self._ratio = ratio
         self._seen: deque[bool] = deque(maxlen=window)
 
-    def add(self, *, poison: bool) -> None:
-        """Count one record. Raises PoisonLimitExceeded."""
-        self._seen.append(poison)
+    def add(self, poison: int, records: int) -> None:
+        """Count a batch: how many of its records were poison. Raises PoisonLimitExceeded."""
+        self._seen.extend([True] * poison + [False] * (records - poison))
         if not poison or len(self._seen) < min(_LEAST_SEEN, self._seen.maxlen or _LEAST_SEEN):
             return
         share = sum(self._seen) / len(self._seen)

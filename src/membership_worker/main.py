@@ -3,6 +3,7 @@
 from functools import partial
 
 from audience_core.errors import AudienceError
+from audience_core.garbage import spare_the_collector
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
@@ -80,12 +81,14 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         tracing=tracing,
     )
     watch.start()
+    spare_the_collector()
     try:
         worker.run()
     finally:
         watch.close()
         consumer.close()
         producer.close()
+        store.close()
         if tracing is not None:
             tracing.close()
     log.info("worker_stopped", reason="told to stop")

@@ -52,7 +52,7 @@ class Shard:
 
     number: int
     stored: int | None
-    """the offset that Redis is believed to hold, None for nothing yet"""
+    """the offset that Redis is believed to hold once it has applied all that it was sent, None for nothing yet"""
     position: int
     """offset of the record that comes next"""
     hole: int | None = None
@@ -120,13 +120,12 @@ class Shards:
         metrics.WORKER_SHARDS.set(len(self.taken))
         return found
 
-    def moved(self, shard: Shard, offset: int) -> None:
+    def moved(self, number: int, offset: int) -> None:
         """Note that a shard is applied up to `offset`."""
-        shard.stored = shard.position = offset
-        shard.outside_since = None
-        if shard.number in self.taken:  # a revoke while Redis was away has ended its story here
-            self.progress.stands(shard.number, offset)
-            metrics.WORKER_OFFSET.labels(str(shard.number)).set(offset)
+        if number in self.taken:  # a revoke while Redis was away has ended its story here
+            self.taken[number].outside_since = None
+            self.progress.stands(number, offset)
+            metrics.WORKER_OFFSET.labels(str(number)).set(offset)
 
     def rewind(self, number: int) -> None:
         """Read a shard again from the offset that Redis holds now."""
@@ -177,13 +176,9 @@ class Shards:
         """Fetch again."""
         self._consumer.resume(self._partitions())
 
-    def commit(self, numbers: list[int]) -> None:
-        """Mirror the stored offsets to Kafka, for lag tools only."""
-        offsets = [
-            TopicPartition(CHANGES, number, stored)
-            for number in numbers
-            if number in self.taken and (stored := self.taken[number].stored) is not None
-        ]
+    def commit(self, stored: dict[int, int]) -> None:
+        """Mirror stored offsets (shard → offset) to Kafka, for lag tools only."""
+        offsets = [TopicPartition(CHANGES, number, offset) for number, offset in stored.items() if number in self.taken]
         if offsets:
             try:
                 self._consumer.commit(offsets=offsets, asynchronous=True)

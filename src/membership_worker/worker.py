@@ -1,36 +1,38 @@
-"""The worker's loop: fetch, then for each shard decode → apply → publish counts; commit last."""
+"""The worker's loop: fetch, then for each shard decode → send to Redis; receive → publish counts; commit last.
+
+While Redis applies one batch, the next is fetched, decoded and sent; the fence keeps their order. Whatever fails, its
+shard is read again from the offset that Redis holds.
+"""
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, Message
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from audience_core.codec import Codec
-from audience_core.domain.partitioning import audience_key, count_key, shard_of
-from audience_core.domain.records import ShardCount
-from audience_core.errors import FencedError, PoisonRecord, ProducerQueueFull, RetryableError
+from audience_core.errors import FencedError, RetryableError
 from audience_core.kafka.consumer import fetch
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
-from audience_core.observability.tracing import Tracing
-from audience_core.redis.shard_store import Applied, Counts, Operation, ShardStore
-from audience_core.topics import CHANGES, COUNTS
-from membership_worker.decode import PoisonLimit, dead_letter, decode
+from audience_core.observability.tracing import Tracing, Work
+from audience_core.redis.shard_store import Applied, Sending, ShardStore
+from audience_core.topics import CHANGES
+from membership_worker.counts import PendingCounts
+from membership_worker.decode import PoisonLimit, decode
+from membership_worker.patience import Patience
 from membership_worker.receipts import Receipts
 from membership_worker.settings import WorkerSettings
-from membership_worker.shards import Shards
+from membership_worker.shards import Shard, Shards
 
 log = get_logger()
-T = TypeVar("T")
 _FETCH_S = 0.1
 _ACK_S = 10.0
+_AHEAD = 2
+"""batches that may be with Redis at a time: one that it applies, and one that follows without a pause"""
 _LOOK_EVERY_S = 1.0
 _SPAN = f"process {CHANGES}"
 _ASSIGN, _READ, _DECODE, _APPLY, _PUBLISH, _COMMIT = (
@@ -39,11 +41,16 @@ _ASSIGN, _READ, _DECODE, _APPLY, _PUBLISH, _COMMIT = (
 
 
 @dataclass
-class _Batch:
-    operations: list[Operation]
-    letters: list[Outgoing]
+class _Sent:
+    """A batch that Redis was sent and has not answered."""
+
+    shard: Shard
+    next_offset: int
+    records: int
     oldest: int
-    """received_at of the first record, ms; 0 when none can be read"""
+    sending: Sending
+    work: Work | None
+    """its span, when the batch is traced"""
 
 
 class Worker:
@@ -73,9 +80,13 @@ class Worker:
         self._progress = shards.progress
         self._stopping = stopping
         self._tracing = tracing
+        self._counts = PendingCounts(codec, settings.shards)
+        self._sent: deque[_Sent] = deque()
+        self._applied: dict[int, int] = {}
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
         self._out_of_range: set[int] = set()
         self._look_at = 0.0
+        self._patiently = Patience(consumer, shards, stopping, self._note_failure)
         self._unpublished: list[int] = []
         """shards whose counts and receipts are still to be published whole, since they were taken"""
 
@@ -87,20 +98,34 @@ class Worker:
             if self._shards.waiting:
                 self._take_waiting()
             with _READ.time():
-                batches = self._fetch(0 if self._unpublished else _FETCH_S)
+                batches = self._fetch(0 if self._unpublished or self._sent else _FETCH_S)
+            shards = dict(self._shards.taken)
             for number, messages in batches.items():
-                with nullcontext() if self._tracing is None else self._tracing.following(_SPAN, messages):
-                    self._work(number, messages)
-            if batches:
-                with _COMMIT.time():
-                    self._shards.commit(list(batches))
+                if number in shards:
+                    self._work(shards[number], messages)
+            if not batches:
+                self._receive(leave=0)
+            self._finish(at_once=not batches)
             self._notice_lost_state()
             # one a turn: many shards with many audiences must not hold up the first changes after a rebalance
             if self._unpublished and (number := self._unpublished.pop()) in self._shards.taken:
                 self._publish_snapshot(number)
                 self._patiently(partial(self._receipts.publish, number))
+        self._receive(leave=0)
+        self._finish(at_once=True)
+
+    def _finish(self, *, at_once: bool) -> None:
+        """Publish and mirror what was applied, in a pause or when it has waited for long enough."""
+        if not at_once and not self._counts.are_due():
+            return
+        self._publish()
+        if self._applied:
+            with _COMMIT.time():
+                self._shards.commit(self._applied)
+            self._applied = {}
 
     def _take_waiting(self) -> None:
+        self._receive(leave=0)  # one of them may have been ours a moment ago
         with _ASSIGN.time():
             taken = self._patiently(self._shards.take_waiting)
         if taken:
@@ -125,53 +150,67 @@ class Worker:
         elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
             log.warning("fetch_failed", error=error.name(), shard=number)
 
-    def _work(self, number: int, messages: list[Message]) -> None:
-        """One batch of one shard. A shard that was revoked meanwhile is left to its next owner."""
-        shard = self._shards.taken.get(number)
-        if shard is None:
+    def _work(self, shard: Shard, messages: list[Message]) -> None:
+        """One batch of one shard. A shard that was revoked or is read again meanwhile is left alone."""
+        number = shard.number
+        if self._shards.taken.get(number) is not shard:
             return
         if not shard.continues_at(messages[0].offset() or 0):
             log.warning("records_left_out", shard=number, expected=shard.position, found=messages[0].offset())
+            self._receive(leave=0)
             self._patiently(lambda: self._shards.rewind(number))
             return
+        work = None if self._tracing is None else self._tracing.begin(_SPAN, messages)
+        sent = self._send(shard, messages, work)
+        if sent is not None:
+            self._sent.append(sent)
+            self._receive(leave=_AHEAD)
+        elif work is not None:
+            work.end()
+
+    def _send(self, shard: Shard, messages: list[Message], work: Work | None) -> _Sent | None:
+        number = shard.number
         with _DECODE.time():
-            batch = self._patiently(lambda: self._decode(messages))
+            batch = self._patiently(lambda: decode(self._codec, messages))
         if batch is None or not self._bury(batch.letters, number):
-            return
-        for is_poison in [True] * len(batch.letters) + [False] * len(batch.operations):
-            self._poison.add(poison=is_poison)
+            return None
+        self._poison.add(len(batch.letters), len(messages))
         next_offset = (messages[-1].offset() or 0) + 1
-        try:
-            with _APPLY.time():
-                applied = self._patiently(
-                    lambda: self._store.apply(number, self._topic_id, shard.stored, next_offset, batch.operations)
-                )
-        except FencedError as fence:
-            self._resync(fence)
-            return
-        if applied is None:
-            return
-        self._shards.moved(shard, next_offset)
-        _observe(applied, len(messages), batch.oldest)
-        self._publish(number, applied.counts, next_offset)
+        with _APPLY.time():
+            sending = self._patiently(
+                lambda: self._store.send(number, self._topic_id, shard.stored, next_offset, batch.operations)
+            )
+        if sending is None:
+            return None
+        shard.stored = shard.position = next_offset
+        return _Sent(shard, next_offset, len(messages), batch.oldest, sending, work)
+
+    def _receive(self, leave: int) -> None:
+        """Take answers until no more than `leave` are due. After a failure take all, and read its shard again."""
+        failed: dict[int, RetryableError | FencedError] = {}
+        while self._sent and (failed or len(self._sent) > leave):
+            sent = self._sent.popleft()
+            try:
+                with _APPLY.time():
+                    applied = self._store.receive(sent.sending)
+            except (RetryableError, FencedError) as error:
+                failed.setdefault(sent.shard.number, error)
+            else:
+                self._note(sent, applied)
+            finally:
+                if sent.work is not None:
+                    sent.work.end()
+        for number, failure in failed.items():
+            self._resync(number, failure)
+
+    def _note(self, sent: _Sent, applied: Applied) -> None:
+        number = sent.shard.number
+        self._applied[number] = sent.next_offset
+        self._shards.moved(number, sent.next_offset)
+        _observe(applied, sent.records, sent.oldest)
+        self._counts.add(number, applied.counts, sent.next_offset, None if sent.work is None else sent.work.header)
         if applied.receipts:
             self._patiently(partial(self._receipts.publish, number))
-
-    def _decode(self, messages: list[Message]) -> _Batch:
-        """Raises RetryableError when a schema registry is configured and away."""
-        batch = _Batch([], [], 0)
-        for message in messages:
-            value = message.value()
-            try:
-                operation, received_at = decode(
-                    self._codec, value if isinstance(value, bytes) else None, message.offset() or 0
-                )
-            except PoisonRecord as error:
-                batch.letters.append(dead_letter(self._codec, message, error))
-            else:
-                batch.operations.append(operation)
-                batch.oldest = batch.oldest or received_at
-        return batch
 
     def _bury(self, letters: list[Outgoing], number: int) -> bool:
         """A dead letter must be durable before the offset moves past its record; False when told to stop first."""
@@ -185,87 +224,45 @@ class Worker:
 
         return self._patiently(send) is not None
 
-    def _resync(self, fence: FencedError) -> None:
+    def _resync(self, number: int, error: RetryableError | FencedError) -> None:
         """Redis went back (stored is lower: read again from there), or it is ahead of us: another worker, or our own
         call that timed out after it ran. Its counts may never have been published, so publish all of them."""
-        behind = fence.stored is None or (fence.expected is not None and fence.stored < fence.expected)
-        metrics.WORKER_FENCED.labels("behind" if behind else "ahead").inc()
-        log.warning("fenced", shard=fence.shard, expected=fence.expected, stored=fence.stored)
-        self._patiently(lambda: self._shards.rewind(fence.shard))
-        self._publish_snapshot(fence.shard)
+        if isinstance(error, FencedError):
+            behind = error.stored is None or (error.expected is not None and error.stored < error.expected)
+            metrics.WORKER_FENCED.labels("behind" if behind else "ahead").inc()
+            log.warning("fenced", shard=number, expected=error.expected, stored=error.stored)
+        else:
+            metrics.WORKER_RETRIES.inc()
+            log.warning("retrying", shard=number, error=str(error))
+        self._patiently(lambda: self._shards.rewind(number))
+        self._publish_snapshot(number)
 
     def _notice_lost_state(self) -> None:
         """A Redis that went back is noticed by the next batch; a shard that gets no records must not wait for one."""
         if (now := time.monotonic()) < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY_S
+        self._receive(leave=0)
         while self._out_of_range:
             self._patiently(partial(self._shards.out_of_range, self._out_of_range.pop()))
         stored = self._patiently(lambda: self._store.offsets(list(self._shards.taken))) or {}
         for number, offset in stored.items():
             shard = self._shards.taken.get(number)
             if shard is not None and shard.stored != offset:
-                self._resync(FencedError(number, shard.stored, offset))
+                self._resync(number, FencedError(number, shard.stored, offset))
 
     def _publish_snapshot(self, number: int) -> None:
         snapshot = self._patiently(lambda: self._store.snapshot(number))
         if snapshot is not None:
-            self._publish(number, *snapshot)
+            self._counts.replace(number, *snapshot)
+            self._publish()
 
-    def _publish(self, number: int, counts: Counts, offset: int) -> None:
-        header = None if self._tracing is None else self._tracing.header()
-        records = [self._count(number, key, count, offset, header) for key, count in counts.items()]
+    def _publish(self) -> None:
+        records = self._counts.take()
         for first in range(0, len(records), 1000):
             part = records[first : first + 1000]
             with _PUBLISH.time():
                 self._patiently(partial(self._producer.send, part, _count_settled))
-
-    def _count(
-        self, number: int, audience: tuple[str, int, int], count: int, offset: int, header: bytes | None
-    ) -> Outgoing:
-        account, audience_id, epoch = audience
-        record = ShardCount(
-            account=account, audience_id=audience_id, epoch=epoch, shard=number, count=count, offset=offset
-        )
-        return Outgoing(
-            COUNTS,
-            shard_of(audience_key(account, audience_id), self._settings.shards),
-            count_key(account, audience_id, epoch, number),
-            self._codec.encode("ShardCount", record),
-            header,
-        )
-
-    def _patiently(self, attempt: Callable[[], T]) -> T | None:
-        """Try until it works, with jitter, keeping the membership alive; None when the worker is told to stop first."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(RetryableError),
-            wait=wait_random_exponential(multiplier=0.1, max=3),
-            sleep=self._keep_alive,
-            before_sleep=self._note_retry,
-            stop=lambda _: self._stopping(),
-            retry_error_callback=lambda _: None,
-        )
-        result = retrying(attempt)
-        self._progress.waits_for(None)
-        return result
-
-    def _note_retry(self, state: RetryCallState) -> None:
-        metrics.WORKER_RETRIES.inc()
-        error = state.outcome.exception() if state.outcome else None
-        self._progress.waits_for(str(error))
-        if not isinstance(error, ProducerQueueFull):
-            log.warning("retrying", attempt=state.attempt_number, error=str(error))
-
-    def _keep_alive(self, seconds: float) -> None:
-        """Sleep as a member of the group: poll, but fetch nothing."""
-        self._shards.pause()
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopping():
-            self._progress.turn()
-            message = self._consumer.poll(min(left, 0.2))
-            if message is not None:  # a record that comes all the same is missed by its shard, which reads it again
-                self._note_failure(message)
-        self._shards.resume()
 
 
 def _count_settled(error: KafkaError | None) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -16,6 +16,7 @@ from audience_core.redis.activity import ActivityReader
 from audience_core.redis.connect import AsyncRedis, async_redis_faults
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
+from audience_core.redis.multiplexed import make_reader
 from audience_core.registry import make_codec
 from segment_api.accounts import AccountCache
 from segment_api.admin_tokens import AdminTokens
@@ -74,7 +75,8 @@ def create_app(
     for router in routers:
         app.include_router(router)
     add_error_handlers(app)
-    segments = SegmentsEndpoint(client, accounts, ServedCache(client, accounts), settings.shards)
+    reads = make_reader(settings, client, REDIS_BOUND_S)
+    segments = SegmentsEndpoint(reads, accounts, ServedCache(client, accounts), settings.shards)
     tokens = AdminTokens(settings.required_admin_tokens())
     services = Services(
         sessions=SessionStore(client, settings.required_pepper(), tokens),
@@ -94,7 +96,9 @@ def create_app(
         gateway_url=settings.gateway_url,
         replay=replay,
     )
-    return SegmentApi(segments, app, create_console(services), client, tokens, on_close=services.changes.close)
+    return SegmentApi(
+        segments, app, create_console(services), client, tokens, on_close=(services.changes.close, reads.close)
+    )
 
 
 class SegmentApi:
@@ -108,15 +112,19 @@ class SegmentApi:
         client: AsyncRedis,
         tokens: AdminTokens,
         *,
-        on_close: Callable[[], None],
+        on_close: Sequence[Callable[[], None]],
     ) -> None:
         self._segments = segments
         self._control = control
         self._console = console
         self._client: Any = client
-        self.close = on_close
-        """Ends the open streams, so that the server can stop."""
+        self._on_close = on_close
         self._tokens = tokens
+
+    def close(self) -> None:
+        """End the open streams and the connections that were made here, so that the server can stop."""
+        for close in self._on_close:
+            close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""

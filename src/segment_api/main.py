@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from audience_core.garbage import spare_the_collector
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.redis.connect import connect_async
@@ -90,10 +91,12 @@ async def _serve(
         **network,
     )
     log.info("api_listening", port=listener.getsockname()[1])
+    spare_the_collector()
     try:
         await _Server(config, app.close).serve(sockets=[listener])
     finally:
         left = await asyncio.to_thread(producer.close)
         if left:
             log.warning("records_left_unacknowledged", count=left)
+        app.close()
         await client.aclose()

@@ -170,6 +170,35 @@ def test_poison_never_quotes_the_record() -> None:
     assert "1234567890" not in str(caught.value)
 
 
+MESSAGES = st.lists(
+    st.one_of(
+        RECORDS.map(lambda named: Codec().encode(*named)),
+        values_of(load_schema("MembershipChange")).map(lambda record: Codec().encode("MembershipChange", record)),
+    ),
+    max_size=8,
+)
+
+
+@given(MESSAGES, st.data())
+def test_a_batch_reads_as_its_records_do_one_by_one_also_when_some_are_damaged(
+    values: list[bytes], data: st.DataObject
+) -> None:
+    codec = Codec()
+    if len(values) > 1 and data.draw(st.booleans(), label="a byte moves to the next record's end"):
+        values = [values[0][:-1], values[1] + values[0][-1:], *values[2:]]
+    for n in data.draw(st.sets(st.integers(0, len(values))), label="cut short"):
+        values[n : n + 1] = [value[:-1] for value in values[n : n + 1]]
+
+    def alone(value: bytes) -> Any:
+        try:
+            return codec.decode(value)
+        except PoisonRecord as error:
+            return error.reason
+
+    together = [found.reason if isinstance(found, PoisonRecord) else found for found in codec.decode_all(values)]
+    assert together == [alone(value) for value in values]
+
+
 @pytest.mark.parametrize("wrong", [{"offset": 2**63}, {"count": "1"}, {"account": None}, {"account": 5}, {"epoch": []}])
 def test_a_record_that_does_not_fit_its_schema_is_a_value_error(wrong: dict[str, Any]) -> None:
     record = {"account": "a", "audience_id": 1, "epoch": 0, "shard": 0, "count": 1, "offset": 1, **wrong}

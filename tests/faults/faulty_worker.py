@@ -57,7 +57,7 @@ def lay(name: str, point: Point) -> None:
     elif name in {"half-sent", "sent"}:
         _around_the_call(point, half=name == "half-sent")
     elif name == "answered":
-        _after(ShardStore, "apply", point)
+        _after(ShardStore, "receive", point)
     elif name == "published":
         _after(Worker, "_publish", point, first=lambda worker: worker._producer._producer.flush(5))  # noqa: SLF001
     elif name == "dropped":

@@ -54,7 +54,11 @@ class Api:
             app = create_app(settings, client=client, sender=self.sender)
             transport = httpx.ASGITransport(app=app)
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
-                await scenario(http)
+                try:
+                    await scenario(http)
+                finally:
+                    app.close()
+                    await asyncio.sleep(0)  # transports close in the next turn
             await client.aclose()
 
         asyncio.run(scene())

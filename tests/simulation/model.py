@@ -65,11 +65,7 @@ def _concerns(entry: Logged, mpid: str) -> bool:
 def _visitor(entries: list[Logged]) -> Visitor:
     life = _after_the_last_erasure(entries)
     received = [entry.record["received_at"] for entry in life]
-    # a pause longer than the window forgets the times of what came before it, though not who is in what
-    pauses = [
-        sum(received[i] - max(received[:i]) > WINDOW_S * 1000 for i in range(1, number + 1))
-        for number in range(len(life))
-    ]
+    pauses = _pauses(received)
     greatest: dict[Membership, tuple[tuple[int, int, int, int], str]] = {}
     for number, entry in enumerate(life):
         for place, change in enumerate(entry.record["changes"]):
@@ -80,6 +76,18 @@ def _visitor(entries: list[Logged]) -> Visitor:
         members={membership for membership, (_, action) in greatest.items() if action == "ENTER"},
         emails={identity for entry in life for identity in entry.record["identities"]},
     )
+
+
+def _pauses(received: list[int]) -> list[int]:
+    """How many pauses lie before each record. A pause longer than the window forgets the times of what came before it,
+    though not who is in what; it is measured from a receipt that may lag by the grain, and so may be longer by that."""
+    window, pauses, kept = WINDOW_S * 1000, [0] * len(received), received[0] if received else 0
+    grain = window // 24
+    for number, at in enumerate(received):
+        pauses[number] = (pauses[number - 1] if number else 0) + (at - kept > window + grain)
+        if at - kept > grain:
+            kept = at
+    return pauses
 
 
 def _after_the_last_erasure(entries: list[Logged]) -> list[Logged]:

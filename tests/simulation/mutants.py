@@ -9,6 +9,7 @@ import ingest_gateway.membership
 from audience_core.domain import shard_state
 from audience_core.domain.records import MembershipChange, VisitorErased
 from audience_core.domain.shard_state import ShardState, Visitor
+from audience_core.errors import FencedError
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.shard_store import ShardStore
 from audience_indexer.listing import ListingWriter
@@ -66,10 +67,10 @@ def _echo_ignored() -> Patch:
 def _worker_trusts_itself() -> Patch:
     """After the fence, the worker believes the offset that Redis holds and reads on from where it was."""
 
-    def resync(self: Worker, fence: Any) -> None:
-        shard = self._shards.taken.get(fence.shard)
-        if shard is not None:
-            shard.stored = fence.stored
+    def resync(self: Worker, number: int, failure: Any) -> None:
+        shard = self._shards.taken.get(number)
+        if shard is not None and isinstance(failure, FencedError):
+            shard.stored = failure.stored
 
     return Worker, "_resync", resync
 

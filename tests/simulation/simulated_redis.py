@@ -4,7 +4,7 @@ That the real script on a real server follows the same rule is shown by tests/co
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -68,7 +68,7 @@ class RedisServer:
 
     def apply(self, keys_and_args: tuple[Any, ...]) -> list[Any]:
         """`apply.lua`, as its header describes it."""
-        offset_key, counts_key, topic, expected, following, _, _, _, _, *operations = keys_and_args
+        offset_key, counts_key, topic, expected, following, _, _, _, _, _, *operations = keys_and_args
         number = int(str(offset_key)[2:].split("}")[0])
         stored = self.data.get(offset_key, {})
         if stored and stored["topic"] != topic:
@@ -183,8 +183,45 @@ class Client:
         command = getattr(self._commands, name)
         return lambda *args: self._server.call(lambda: command(*args))
 
+    @property
+    def connection_pool(self) -> "Client":
+        return self
+
+    def make_connection(self) -> "Connection":
+        return Connection(self._server)
+
     def pipeline(self, *, transaction: bool) -> "Pipeline":
         return Pipeline(self._server, transaction=transaction)
+
+
+class Connection:
+    """A connection on which calls go out before the replies to earlier ones were read."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._replies: deque[Any] = deque()
+
+    def pack_command(self, *args: Any) -> tuple[Any, ...]:
+        return args
+
+    def send_command(self, *_load: str) -> None:
+        self._replies.append("loaded")
+
+    def send_packed_command(self, command: tuple[Any, ...], *, check_health: bool) -> None:
+        assert not check_health
+        try:
+            self._replies.append(self._server.call(lambda: Commands(self._server).evalsha(*command[1:])))
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            self._replies.append(error)
+
+    def read_response(self) -> Any:
+        reply = self._replies.popleft()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def disconnect(self) -> None:
+        self._replies.clear()
 
 
 class AsyncClient(Client):
@@ -231,42 +268,49 @@ class AsyncPipeline(Pipeline):
 def _apply(shard: ShardState, operations: list[Any]) -> list[list[str]]:
     """Apply; return what names each erasure: kind, account, request id, offset, received_at."""
     erasures: list[list[str]] = []
+    account, identities = "", list[str]()
     rest = iter(operations)
     for kind in rest:
-        account = next(rest)
-        if kind == "M":
-            shard.change(_change(account, rest))
-            continue
-        mpid = next(rest) if kind == "V" else ""
-        received_at, request_id, offset = next(rest), next(rest), next(rest)
-        erasures.append([kind, account, request_id, str(offset), str(received_at)])
-        told = {"account": account, "received_at": received_at, "request_id": request_id}
-        if kind == "V":
-            shard.erase_visitor(cast(VisitorErased, {**told, "mpid": mpid}))
+        if kind == "A":
+            account = next(rest)
+        elif kind == "J":
+            _, _, number = next(rest), next(rest), next(rest)
+            identities = [next(rest) for _ in range(number)]
+        elif kind in {"E", "L"}:
+            shard.change(_change(account, kind, rest, identities))
+            identities = []
         else:
-            assert kind == "I"
-            identities = [next(rest) for _ in range(next(rest))]
-            shard.erase_identities(cast(IdentitiesErased, {**told, "identities": identities}))
+            erasures.append(_erase(shard, kind, account, rest))
     return erasures
 
 
-def _change(account: str, rest: Any) -> MembershipChange:
-    mpid, received_at, number = next(rest), next(rest), next(rest)
-    changes: list[AudienceChange] = []
-    occurred_at = 0
-    for _ in range(number):
-        audience_id, epoch = decode_member(next(rest))
-        guard = int(next(rest))
-        occurred_at = abs(guard)
-        changes.append(AudienceChange(audience_id=audience_id, epoch=epoch, action="ENTER" if guard > 0 else "EXIT"))
+def _erase(shard: ShardState, kind: str, account: str, rest: Any) -> list[str]:
+    mpid = next(rest) if kind == "V" else ""
+    received_at, request_id, offset = next(rest), next(rest), next(rest)
+    told = {"account": account, "received_at": received_at, "request_id": request_id}
+    if kind == "V":
+        shard.erase_visitor(cast(VisitorErased, {**told, "mpid": mpid}))
+    else:
+        assert kind == "I"
+        identities = [next(rest) for _ in range(next(rest))]
+        shard.erase_identities(cast(IdentitiesErased, {**told, "identities": identities}))
+    return [kind, account, request_id, str(offset), str(received_at)]
+
+
+def _change(account: str, kind: str, rest: Any, identities: list[str]) -> MembershipChange:
+    mpid, received_at, signed, number = next(rest), next(rest), next(rest), next(rest)
+    members = [decode_member(next(rest)) for _ in range(number)]
     return MembershipChange(
         account=account,
         mpid=mpid,
-        occurred_at=occurred_at,
+        occurred_at=abs(signed),
         received_at=received_at,
         request_id="",
-        identities=[next(rest) for _ in range(next(rest))],
-        changes=changes,
+        identities=identities,
+        changes=[
+            AudienceChange(audience_id=audience_id, epoch=epoch, action="ENTER" if kind == "E" else "EXIT")
+            for audience_id, epoch in members
+        ],
     )
 
 

@@ -16,12 +16,15 @@ def decode_member(member: str) -> tuple[int, int]:
     return int(audience_id), int(epoch or 0)
 
 
-def encode_guard(action: MembershipAction, occurred_at: int) -> str:
-    """Time of the last change with its direction as the sign.
+def time_of_change(occurred_at: int) -> int:
+    """Time that a guard holds. Zero has no sign, and nothing in this domain happened before 1970: such times count as
+    the first millisecond."""
+    return max(occurred_at, 1)
 
-    Zero has no sign, and nothing in this domain happened before 1970: such times count as the first millisecond.
-    """
-    time = max(occurred_at, 1)
+
+def encode_guard(action: MembershipAction, occurred_at: int) -> str:
+    """Time of the last change with its direction as the sign."""
+    time = time_of_change(occurred_at)
     return str(time if action == "ENTER" else -time)
 
 

@@ -10,6 +10,14 @@ Visitor = tuple[str, str]
 """(account, MPID)"""
 
 
+def guard_grain(window_ms: int) -> int:
+    """How far a visitor's kept received_at may lag behind their newest record, ms.
+
+    Guards live longer by it, so that they never end before the ordering window; in exchange it is rarely written.
+    """
+    return window_ms // 24
+
+
 @dataclass
 class ShardState:
     """State of one shard as a pure function of its log. Times are milliseconds."""
@@ -19,6 +27,7 @@ class ShardState:
     members: dict[Visitor, set[str]] = field(default_factory=lambda: defaultdict(set))
     guards: dict[Visitor, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     last_received: dict[Visitor, int] = field(default_factory=dict)
+    """received_at of a recent record, not older than the newest by more than the grain"""
     suppressed: dict[Visitor, int] = field(default_factory=dict)
     identities: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     erased_identities: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -40,10 +49,11 @@ class ShardState:
             if received - erased_at <= self.suppression_ms:
                 return
             del self.suppressed[visitor]
-        last = self.last_received.get(visitor)
-        if last is not None and received - last > self.window_ms:
+        last, grain = self.last_received.get(visitor), guard_grain(self.window_ms)
+        if last is None or received - last > grain:
+            self.last_received[visitor] = received
+        if last is not None and received - last > self.window_ms + grain:
             self.guards.pop(visitor, None)
-        self.last_received[visitor] = received if last is None else max(received, last)
         for change in record["changes"]:
             member = encode_member(change["audience_id"], change["epoch"])
             signed = int(encode_guard(change["action"], record["occurred_at"]))

@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from audience_core.observability.tracing import HEADER, header_of
@@ -74,7 +74,7 @@ class OtlpTracing:
             set_status_on_exception=False,
         ) as span:
             try:
-                yield self.header()
+                yield self._header(span)
             except Exception as error:
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise
@@ -82,39 +82,41 @@ class OtlpTracing:
     @contextmanager
     def following(self, name: str, messages: Sequence[Message]) -> Iterator[None]:
         """Around the work on a batch."""
+        work = self.begin(name, messages)
+        try:
+            yield
+        finally:
+            if work is not None:
+                work.end()
+
+    def begin(self, name: str, messages: Sequence[Message]) -> "OtlpWork | None":
+        """Spans of the work on a batch, which overlap those of the batch before it."""
         parents = self._parents(messages)
         if not parents:
-            yield
-            return
+            return None
         (newest, message), *others = parents
-        with self._tracer.start_as_current_span(
+        span = self._tracer.start_span(
             name,
             context=newest,
             kind=SpanKind.CONSUMER,
             links=[Link(_span_context(other)) for other, _ in others],
             attributes=_about(message, len(messages)),
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            link = [Link(span.get_span_context())]
-            beside = [
-                self._tracer.start_span(
-                    name, context=other, kind=SpanKind.CONSUMER, links=link, attributes=_about(of_other, len(messages))
-                )
-                for other, of_other in others
-            ]
-            try:
-                yield
-            finally:
-                for other_span in beside:
-                    other_span.end()
+        )
+        link = [Link(span.get_span_context())]
+        beside = [
+            self._tracer.start_span(
+                name, context=other, kind=SpanKind.CONSUMER, links=link, attributes=_about(of_other, len(messages))
+            )
+            for other, of_other in others
+        ]
+        return OtlpWork([span, *beside], self._header(span))
 
-    def header(self) -> bytes | None:
-        """The open span's context in W3C's form."""
-        if not trace.get_current_span().get_span_context().trace_flags.sampled:
+    def _header(self, span: Span) -> bytes | None:
+        """A span's context in W3C's form; None when it is not sampled."""
+        if not span.get_span_context().trace_flags.sampled:
             return None
         carrier: dict[str, str] = {}
-        self._propagator.inject(carrier)
+        self._propagator.inject(carrier, context=trace.set_span_in_context(span, Context()))
         return carrier[HEADER].encode()
 
     def close(self) -> None:
@@ -140,6 +142,19 @@ class OtlpTracing:
                 if len(found) == FOLLOWED:
                     break
         return list(found.values())
+
+
+class OtlpWork:
+    """Open spans of one piece of work."""
+
+    def __init__(self, spans: Sequence[Span], header: bytes | None) -> None:
+        self._spans = spans
+        self.header = header
+
+    def end(self) -> None:
+        """End them all."""
+        for span in self._spans:
+            span.end()
 
 
 def _span_context(context: Context) -> trace.SpanContext:

@@ -17,6 +17,19 @@ HEADER = "traceparent"
 """Header of an HTTP request and of a Kafka record, as W3C's Trace Context has it; on sampled ones only"""
 
 
+class Work(Protocol):
+    """Work that was begun on a traced batch."""
+
+    @property
+    def header(self) -> bytes | None:
+        """What a record that comes of the work is to carry."""
+        ...
+
+    def end(self) -> None:
+        """The work is done, or given up."""
+        ...
+
+
 class Tracing(Protocol):
     """Makes spans. None of its methods raises, or waits for the collector."""
 
@@ -34,11 +47,11 @@ class Tracing(Protocol):
 
     def following(self, name: str, messages: Sequence[Message]) -> AbstractContextManager[None]:
         """Around the work on a batch: a span in the trace of each traced message, up to a bound, linked to the span
-        of the newest, which is the open one. Nothing when no message is traced."""
+        of the newest. Nothing when no message is traced."""
         ...
 
-    def header(self) -> bytes | None:
-        """What a record that comes of the open span is to carry; None when it is not sampled, or there is none."""
+    def begin(self, name: str, messages: Sequence[Message]) -> Work | None:
+        """The same spans for work that ends elsewhere; they are never the open ones. None when no message is traced."""
         ...
 
     def close(self) -> None:

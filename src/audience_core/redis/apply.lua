@@ -7,12 +7,15 @@
 -- ARGV[1]  topic id that the batch was read from
 -- ARGV[2]  offset that the caller believes is stored, '' for none
 -- ARGV[3]  offset to store: the one after the batch's last record
--- ARGV[4]  ordering window, ms       ARGV[5]  erasure suppression, ms
--- ARGV[6]  time to live of guards, s ARGV[7]  time to live of suppressions, s
--- ARGV[8…] operations in log order:
---          'M' account mpid received_at n (member signed_time)*n k (identity)*k
---          'V' account mpid received_at request_id offset
---          'I' account received_at request_id offset k (identity)*k
+-- ARGV[4]  ordering window, ms       ARGV[5]  erasure suppression, ms      ARGV[6] grain of guards' age, ms
+-- ARGV[7]  time to live of guards, s ARGV[8]  time to live of suppressions, s
+-- ARGV[9…] operations in log order; all but the first belong to the account named last:
+--          'A' account
+--          'E' mpid received_at time n (member)*n    enters; members differ
+--          'L' mpid received_at -time n (member)*n   leaves; members differ
+--          'J' mpid received_at k (identity)*k       identities of the E or L that follows
+--          'V' mpid received_at request_id offset
+--          'I' received_at request_id offset k (identity)*k
 --          Each erasure appends its receipt to the list {sN}:r, for the worker to publish.
 -- Returns  {'TOPIC', stored topic}    nothing done: the log is another one
 --          {'OFFSET', stored offset}  nothing done: the caller's belief is wrong ('' = nothing stored)
@@ -22,123 +25,154 @@
 -- Why one script: sets, guards, counts and the offset must never be seen, saved or lost apart from one another.
 -- Whether a guard or a suppression has expired is decided by received_at of the records, never by a clock: a replay
 -- decides as the first run did. Redis's own expiry only frees memory.
+--
+-- Calls into Redis are what a change costs, so: a visitor with guards can't be suppressed (an erasure deletes them, and
+-- while it lasts none are made); received_at is written, and the expiry set, only when the one kept has aged by the grain; counts
+-- are added up first and written once a batch.
 
-local stored = redis.call('HMGET', KEYS[1], 'topic', 'offset', 'erased')
+local call, tonumber, unpack, ARGV = redis.call, tonumber, unpack, ARGV
+
+local stored = call('HMGET', KEYS[1], 'topic', 'offset', 'erased')
 if stored[1] and stored[1] ~= ARGV[1] then
   return {'TOPIC', stored[1]}
 end
 if (stored[2] or '') ~= ARGV[2] then
   return {'OFFSET', stored[2] or ''}
 end
+-- the first write is one that a full Redis refuses: later ones may be deletions, which it would let through
+call('HSET', KEYS[1], 'topic', ARGV[1])
 
 local tag = string.sub(KEYS[1], 1, -2)
-local counts_key = KEYS[2]
-local window, suppression = tonumber(ARGV[4]), tonumber(ARGV[5])
-local guard_ttl, suppression_ttl = ARGV[6], ARGV[7]
+local window, suppression, grain = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local guard_ttl, suppression_ttl = ARGV[7], ARGV[8]
 local entered, left, unchanged, stale, suppressed, erased = 0, 0, 0, 0, 0, 0
 local newest_erasure = stored[3] and tonumber(stored[3]) or -math.huge
-local touched = {}
+local account, members_of, guards_of, erased_at_of, identities_of, visitors_of, identity_erased_at_of
+local deltas_of, deltas = {}, nil -- account -> member -> change of its count
+local first_identity, last_identity -- arguments with the identities of the next E or L
 
-local function count(account, member, by)
-  local field = account .. ':' .. member
-  redis.call('HINCRBY', counts_key, field, by)
-  touched[field] = true
+local function enter_account(name)
+  account = name
+  local function prefix(kind)
+    return tag .. kind .. ':' .. name .. ':'
+  end
+  members_of, guards_of, erased_at_of = prefix('m'), prefix('v'), prefix('x')
+  identities_of, visitors_of, identity_erased_at_of = prefix('j'), prefix('i'), prefix('y')
+  deltas_of[name] = deltas_of[name] or {}
+  deltas = deltas_of[name]
 end
 
-local function is_suppressed(visitor, received_at)
-  local key = tag .. 'x:' .. visitor
-  local erased_at = redis.call('GET', key)
+local function is_suppressed(mpid, received_at)
+  local erased_at = call('GET', erased_at_of .. mpid)
   if not erased_at then
     return false
   end
-  if tonumber(received_at) - tonumber(erased_at) <= suppression then
+  if received_at - erased_at <= suppression then
     return true
   end
-  redis.call('DEL', key)
+  call('DEL', erased_at_of .. mpid)
   return false
 end
 
-local function change(account, mpid, received_at, first, n)
-  local visitor = account .. ':' .. mpid
-  local guards, members = tag .. 'v:' .. visitor, tag .. 'm:' .. visitor
-  local last = redis.call('HGET', guards, 'r')
-  if last and tonumber(received_at) - tonumber(last) > window then
-    redis.call('DEL', guards)
+-- Puts a member in or out, and counts it when the set really changed.
+local function move(entering, members, member)
+  if call(entering and 'SADD' or 'SREM', members, member) == 0 then
+    unchanged = unchanged + 1
+  elseif entering then
+    deltas[member] = (deltas[member] or 0) + 1
+    entered = entered + 1
+  else
+    deltas[member] = (deltas[member] or 0) - 1
+    left = left + 1
   end
-  if not last or tonumber(received_at) > tonumber(last) then
-    last = received_at
-  end
-  redis.call('HSET', guards, 'r', last)
-  for i = first, first + 2 * n - 1, 2 do
-    local member, signed = ARGV[i], ARGV[i + 1]
-    local time = tonumber(signed)
-    local guard = redis.call('HGET', guards, member)
-    if guard and math.abs(tonumber(guard)) > math.abs(time) then
-      stale = stale + 1
-    else
-      redis.call('HSET', guards, member, signed)
-      if time > 0 then
-        if redis.call('SADD', members, member) == 1 then
-          count(account, member, 1)
-          entered = entered + 1
-        else
-          unchanged = unchanged + 1
-        end
-      elseif redis.call('SREM', members, member) == 1 then
-        count(account, member, -1)
-        left = left + 1
-      else
-        unchanged = unchanged + 1
-      end
-    end
-  end
-  redis.call('EXPIRE', guards, guard_ttl)
 end
 
--- A change that was received before an erasure by one of its identities, but stands behind it in the log: it waited in a
--- gateway's spool, or gateways' producers overtook one another. Only a record older than the shard's newest erasure by
--- identity is looked up, so nothing else pays for it.
-local function erased_in_flight(account, received_at, first, k)
-  if k == 0 or tonumber(received_at) > newest_erasure then
+local function is_older(signed, guard)
+  if signed == guard then
     return false
   end
-  for i = first, first + k - 1 do
-    local erased_at = redis.call('GET', tag .. 'y:' .. account .. ':' .. ARGV[i])
-    if erased_at and tonumber(received_at) <= tonumber(erased_at) then
-      return erased_at
+  local time, last = tonumber(signed), tonumber(guard)
+  return (time < 0 and -time or time) < (last < 0 and -last or last)
+end
+
+local function guard_with(guards, aged, received_at, ...)
+  if aged then
+    call('HSET', guards, 'r', received_at, ...)
+    call('EXPIRE', guards, guard_ttl)
+  elseif select('#', ...) > 0 then
+    call('HSET', guards, ...)
+  end
+end
+
+local function identify(mpid)
+  local first, last = first_identity, last_identity
+  first_identity = nil
+  -- both directions are always written and deleted together, so nothing new in one is nothing new in the other
+  if call('SADD', identities_of .. mpid, unpack(ARGV, first, last)) > 0 then
+    for i = first, last do
+      call('SADD', visitors_of .. ARGV[i], mpid)
     end
   end
-  return false
 end
 
-local function identify(account, mpid, first, k)
-  for i = first, first + k - 1 do
-    redis.call('SADD', tag .. 'i:' .. account .. ':' .. ARGV[i], mpid)
-    redis.call('SADD', tag .. 'j:' .. account .. ':' .. mpid, ARGV[i])
+local function change(op, mpid, received_at, signed, first, last)
+  local guards, members, entering = guards_of .. mpid, members_of .. mpid, op == 'E'
+  local known = call('HMGET', guards, 'r', unpack(ARGV, first, last))
+  local kept = known[1]
+  local aged = not kept
+  if aged and is_suppressed(mpid, received_at) then
+    suppressed = suppressed + last - first + 1
+    first_identity = nil
+    return
   end
+  if first_identity then
+    identify(mpid)
+  end
+  if kept and kept ~= received_at then
+    local age = received_at - kept
+    aged = age > grain
+    if age > window + grain then
+      call('DEL', guards)
+      known = {}
+    end
+  end
+  if first == last and not (known[2] and is_older(signed, known[2])) then -- the common case, without a table
+    move(entering, members, ARGV[first])
+    guard_with(guards, aged, received_at, ARGV[first], signed)
+    return
+  end
+  local newer, w = {}, 0
+  for i = first, last do
+    local member, guard = ARGV[i], known[i - first + 2]
+    if guard and is_older(signed, guard) then
+      stale = stale + 1
+    else
+      newer[w + 1], newer[w + 2], w = member, signed, w + 2
+      move(entering, members, member)
+    end
+  end
+  guard_with(guards, aged, received_at, unpack(newer))
 end
 
-local function erase(account, mpid, received_at, receipt)
-  local visitor = account .. ':' .. mpid
-  local members, identities = tag .. 'm:' .. visitor, tag .. 'j:' .. visitor
-  local was_in, known_by = redis.call('SMEMBERS', members), redis.call('SMEMBERS', identities)
+local function erase(mpid, received_at, receipt)
+  local members, identities = members_of .. mpid, identities_of .. mpid
+  local was_in, known_by = call('SMEMBERS', members), call('SMEMBERS', identities)
   for _, member in ipairs(was_in) do
-    count(account, member, -1)
+    deltas[member] = (deltas[member] or 0) - 1
   end
   for _, identity in ipairs(known_by) do
-    redis.call('SREM', tag .. 'i:' .. account .. ':' .. identity, mpid)
+    call('SREM', visitors_of .. identity, mpid)
   end
-  if redis.call('DEL', members, identities, tag .. 'v:' .. visitor) > 0 then
+  if call('DEL', members, identities, guards_of .. mpid) > 0 then
     receipt.visitors = receipt.visitors + 1
   end
   receipt.memberships = receipt.memberships + #was_in
   receipt.identities = receipt.identities + #known_by
-  local key = tag .. 'x:' .. visitor
-  local earlier = redis.call('GET', key)
+  local earlier = call('GET', erased_at_of .. mpid)
   if earlier and tonumber(earlier) > tonumber(received_at) then
     received_at = earlier
   end
-  redis.call('SET', key, received_at, 'EX', suppression_ttl)
+  call('SET', erased_at_of .. mpid, received_at, 'EX', suppression_ttl)
   erased = erased + 1
 end
 
@@ -147,68 +181,85 @@ local function nothing()
 end
 
 -- everything as text: a number of JSON may lose digits
-local function file(receipt, kind, account, request_id, offset, received_at)
-  redis.call('RPUSH', tag .. 'r', cjson.encode({kind, account, request_id, offset, received_at,
+local function file(receipt, kind, request_id, offset, received_at)
+  call('RPUSH', tag .. 'r', cjson.encode({kind, account, request_id, offset, received_at,
     tostring(receipt.visitors), tostring(receipt.memberships), tostring(receipt.identities)}))
 end
 
-local function erase_identities(account, received_at, receipt, first, k)
-  for i = first, first + k - 1 do
-    for _, mpid in ipairs(redis.call('SMEMBERS', tag .. 'i:' .. account .. ':' .. ARGV[i])) do
-      erase(account, mpid, received_at, receipt)
+-- A change that was received before an erasure by one of its identities, but stands behind it in the log: it waited in a
+-- gateway's spool, or gateways' producers overtook one another. Its visitor is erased, which suppresses the change. Only a
+-- record older than the shard's newest erasure by identity is looked up, so nothing else pays for it.
+local function erase_in_flight(mpid, received_at, first, last)
+  if tonumber(received_at) > newest_erasure then
+    return
+  end
+  for i = first, last do
+    local erased_at = call('GET', identity_erased_at_of .. ARGV[i])
+    if erased_at and tonumber(received_at) <= tonumber(erased_at) then
+      return erase(mpid, erased_at, nothing())
     end
-    local key = tag .. 'y:' .. account .. ':' .. ARGV[i]
-    local earlier = redis.call('GET', key)
+  end
+end
+
+local function erase_identities(received_at, receipt, first, last)
+  for i = first, last do
+    for _, mpid in ipairs(call('SMEMBERS', visitors_of .. ARGV[i])) do
+      erase(mpid, received_at, receipt)
+    end
+    local earlier = call('GET', identity_erased_at_of .. ARGV[i])
     if not earlier or tonumber(earlier) < tonumber(received_at) then
-      redis.call('SET', key, received_at, 'EX', suppression_ttl)
+      call('SET', identity_erased_at_of .. ARGV[i], received_at, 'EX', suppression_ttl)
     end
   end
-  if k > 0 and tonumber(received_at) > newest_erasure then
+  if last >= first and tonumber(received_at) > newest_erasure then
     newest_erasure = tonumber(received_at)
-    redis.call('HSET', KEYS[1], 'erased', received_at)
+    call('HSET', KEYS[1], 'erased', received_at)
   end
 end
 
-local i = 8
-while i <= #ARGV do
-  local op, account = ARGV[i], ARGV[i + 1]
-  if op == 'M' then
-    local mpid, received_at, n = ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
-    local first = i + 5
-    local k = tonumber(ARGV[first + 2 * n])
-    local in_flight = erased_in_flight(account, received_at, first + 2 * n + 1, k)
-    if in_flight then
-      erase(account, mpid, in_flight, nothing())
-      suppressed = suppressed + n
-    elseif is_suppressed(account .. ':' .. mpid, received_at) then
-      suppressed = suppressed + n
+local function apply_operations()
+  local i, size = 9, #ARGV
+  while i <= size do
+    local op = ARGV[i]
+    if op == 'E' or op == 'L' then
+      local last = i + 4 + ARGV[i + 4]
+      change(op, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], i + 5, last)
+      i = last + 1
+    elseif op == 'J' then
+      first_identity, last_identity = i + 4, i + 3 + ARGV[i + 3]
+      erase_in_flight(ARGV[i + 1], ARGV[i + 2], first_identity, last_identity)
+      i = last_identity + 1
+    elseif op == 'A' then
+      enter_account(ARGV[i + 1])
+      i = i + 2
+    elseif op == 'V' then
+      local receipt = nothing()
+      erase(ARGV[i + 1], ARGV[i + 2], receipt)
+      file(receipt, op, ARGV[i + 3], ARGV[i + 4], ARGV[i + 2])
+      i = i + 5
+    elseif op == 'I' then
+      local last, receipt = i + 4 + ARGV[i + 4], nothing()
+      erase_identities(ARGV[i + 1], receipt, i + 5, last)
+      file(receipt, op, ARGV[i + 2], ARGV[i + 3], ARGV[i + 1])
+      i = last + 1
     else
-      change(account, mpid, received_at, first, n)
-      identify(account, mpid, first + 2 * n + 1, k)
+      error('apply.lua: unknown operation at argument ' .. i, 0)
     end
-    i = first + 2 * n + 1 + k
-  elseif op == 'V' then
-    local receipt = nothing()
-    erase(account, ARGV[i + 2], ARGV[i + 3], receipt)
-    file(receipt, op, account, ARGV[i + 4], ARGV[i + 5], ARGV[i + 3])
-    i = i + 6
-  elseif op == 'I' then
-    local received_at, k, receipt = ARGV[i + 2], tonumber(ARGV[i + 5]), nothing()
-    erase_identities(account, received_at, receipt, i + 6, k)
-    file(receipt, op, account, ARGV[i + 3], ARGV[i + 4], received_at)
-    i = i + 6 + k
-  else
-    -- only a caller's bug gets here: fail loudly, since the offset is not stored and the batch will be tried again
-    return redis.error_reply('apply.lua: unknown operation at argument ' .. i)
   end
 end
 
-redis.call('HSET', KEYS[1], 'topic', ARGV[1], 'offset', ARGV[3])
-local fields, values = {}, {}
-for field in pairs(touched) do
-  fields[#fields + 1] = field
+-- only a caller's bug fails here: the counts of what was done are written, the offset is not, and the failure is told
+local done, failure = pcall(apply_operations)
+local fields, values, n = {}, {}, 0
+for name, changes in pairs(deltas_of) do
+  for member, by in pairs(changes) do
+    n = n + 1
+    fields[n] = name .. ':' .. member
+    values[n] = call('HINCRBY', KEYS[2], fields[n], by)
+  end
 end
-for n = 1, #fields do
-  values[n] = redis.call('HGET', counts_key, fields[n])
+if not done then
+  return type(failure) == 'table' and failure or redis.error_reply(failure)
 end
-return {'OK', {entered, left, unchanged, stale, suppressed, erased}, fields, values, redis.call('LLEN', tag .. 'r')}
+call('HSET', KEYS[1], 'offset', ARGV[3])
+return {'OK', {entered, left, unchanged, stale, suppressed, erased}, fields, values, call('LLEN', tag .. 'r')}

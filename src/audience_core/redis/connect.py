@@ -16,6 +16,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     ClusterDownError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -119,6 +120,8 @@ def redis_faults(doing: str) -> Iterator[None]:
         if not isinstance(error, SlotNotCoveredError) and not str(error).startswith(_NO_NODE):
             raise
         raise RedisUnavailable(f"no node of the Redis Cluster answers while {doing}; trying again later") from error
+    except NoScriptError as error:
+        raise RedisUnavailable(f"Redis forgot a script while {doing}; it is taught again") from error
     except ResponseError as error:
         if str(error).startswith(_RETRYABLE_REPLIES):
             raise RedisUnavailable(f"Redis is not ready while {doing}: {str(error).split()[0]}") from error

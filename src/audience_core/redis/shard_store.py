@@ -2,41 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from audience_core.domain.members import decode_member, encode_guard, encode_member
-from audience_core.domain.records import IdentitiesErased, MembershipChange, VisitorErased
+from audience_core.domain.members import decode_member
+from audience_core.domain.shard_state import guard_grain
 from audience_core.errors import FencedError, ShardRefused
 from audience_core.redis import keys, scripts
 from audience_core.redis.connect import Redis, redis_faults
 from audience_core.redis.erasures import ReceiptStore
+from audience_core.redis.operations import Operations
 from audience_core.settings import CoreSettings
 
-Operation = list[str | int]
 Counts = dict[tuple[str, int, int], int]
 """(account, audience id, epoch) → number of MPIDs"""
-
-
-def change_operation(record: MembershipChange) -> Operation:
-    """Arguments of the script for one profile's changes."""
-    operation: Operation = ["M", record["account"], record["mpid"], record["received_at"], len(record["changes"])]
-    for change in record["changes"]:
-        operation.append(encode_member(change["audience_id"], change["epoch"]))
-        operation.append(encode_guard(change["action"], record["occurred_at"]))
-    operation.append(len(record["identities"]))
-    operation.extend(record["identities"])
-    return operation
-
-
-def erase_visitor_operation(record: VisitorErased, offset: int) -> Operation:
-    """Arguments of the script for the erasure of one visitor, which stands at an offset of the shard's log."""
-    return ["V", record["account"], record["mpid"], record["received_at"], record["request_id"], offset]
-
-
-def erase_identities_operation(record: IdentitiesErased, offset: int) -> Operation:
-    """Arguments of the script for an erasure by identities, which stands at an offset of the shard's log."""
-    identities = record["identities"]
-    return ["I", record["account"], record["received_at"], record["request_id"], offset, len(identities), *identities]
 
 
 @dataclass(frozen=True)
@@ -54,6 +32,15 @@ class Applied:
     """receipts of erasures that wait to be published, of this batch and of earlier ones"""
 
 
+class Sending(NamedTuple):
+    """A batch on its way to Redis."""
+
+    shard: int
+    topic_id: str
+    expected: int | None
+    call: scripts.Sent
+
+
 @dataclass(frozen=True)
 class StoredOffset:
     """Where a shard's state stands: the topic it was read from, and the next offset."""
@@ -68,11 +55,13 @@ class ShardStore:
     def __init__(self, client: Redis, settings: CoreSettings) -> None:
         self._client: Any = client
         self.receipts = ReceiptStore(client)
+        self._line = scripts.ScriptLine(client, "apply")
         window_s, suppression_s = settings.window_ms // 1000, settings.suppression_ms // 1000
         # Redis's expiry may only be later than the rule's: a worker that lags by up to a window decides the same.
         # The read side shows an exit for an hour, so a guard lives at least that long.
-        guard_ttl = max(2 * window_s, 7200)
-        self._limits = [settings.window_ms, settings.suppression_ms, guard_ttl, max(2 * suppression_s, 1)]
+        grain = guard_grain(settings.window_ms)
+        guard_ttl = max(2 * window_s + grain // 1000, 7200)
+        self._limits = [settings.window_ms, settings.suppression_ms, grain, guard_ttl, max(2 * suppression_s, 1)]
 
     def locate(self, shard: int) -> StoredOffset | None:
         """Where the shard stands, or None when Redis holds nothing of it."""
@@ -90,19 +79,34 @@ class ShardStore:
         return {shard: None if reply is None else int(reply) for shard, reply in zip(shards, replies, strict=True)}
 
     def apply(
-        self, shard: int, topic_id: str, expected: int | None, next_offset: int, operations: list[Operation]
+        self, shard: int, topic_id: str, expected: int | None, next_offset: int, operations: Operations
     ) -> Applied:
         """Apply a batch and store `next_offset`, or change nothing.
 
         Raises FencedError when the stored offset is not `expected`, ShardRefused when the topic is another one.
         """
-        args: list[Any] = [topic_id, "" if expected is None else expected, next_offset, *self._limits]
-        for operation in operations:
-            args.extend(operation)
+        return self.receive(self.send(shard, topic_id, expected, next_offset, operations))
+
+    def send(
+        self, shard: int, topic_id: str, expected: int | None, next_offset: int, operations: Operations
+    ) -> Sending:
+        """Begin to apply a batch. The next one may follow at once, with this one's `next_offset` as what it expects:
+        should this one fail, the fence lets none of its followers through."""
+        args = [topic_id, "" if expected is None else expected, next_offset, *self._limits, *operations.arguments]
+        with redis_faults(f"sending a batch to shard {shard}"):
+            call = self._line.send([keys.offset(shard), keys.counts(shard)], args)
+        return Sending(shard, topic_id, expected, call)
+
+    def receive(self, sending: Sending) -> Applied:
+        """Wait until a batch is applied. Batches are received in the order in which they were sent.
+
+        Raises as apply. After RedisUnavailable it may have been applied or not, as may those sent after it.
+        """
+        shard, topic_id = sending.shard, sending.topic_id
         with redis_faults(f"applying a batch to shard {shard}"):
-            reply = scripts.call(self._client, "apply", [keys.offset(shard), keys.counts(shard)], args)
+            reply = self._line.receive(sending.call)
         if reply[0] == "OFFSET":
-            raise FencedError(shard, expected, int(reply[1]) if reply[1] else None)
+            raise FencedError(shard, sending.expected, int(reply[1]) if reply[1] else None)
         if reply[0] == "TOPIC":
             raise ShardRefused(
                 f"shard {shard}: its state was read from topic id {reply[1]}, the topic now has id {topic_id}; it was "
@@ -111,6 +115,10 @@ class ShardStore:
         entered, left, unchanged, stale, suppressed, erased = reply[1]
         counts = {_parse_field(field): int(count) for field, count in zip(reply[2], reply[3], strict=True)}
         return Applied(entered, left, unchanged, stale, suppressed, erased, counts, int(reply[4]))
+
+    def close(self) -> None:
+        """Close what apply has opened."""
+        self._line.close()
 
     def snapshot(self, shard: int) -> tuple[Counts, int]:
         """All counts of a shard and the offset that they belong to, read at one moment."""

@@ -1,0 +1,47 @@
+"""The segment API against an application that asks nobody."""
+
+import contextlib
+import subprocess
+from functools import partial
+from pathlib import Path
+
+from audience_core.domain.partitioning import shard_of, visitor_key
+from audience_core.redis import keys
+from audience_stream.embedded import free_port
+from benchmarks.changes import ACCOUNT
+from benchmarks.http_load import closed_loop, getting
+from benchmarks.machine import SHARDS, SUBJECT, Machine, answers, wait_for
+from benchmarks.report import CEILING, Row, Speed, rounds
+
+MUST = 0.4
+_VISITORS = 2000
+
+
+def run(here: Machine) -> list[Row]:
+    """Requests per second of one API process on one core; each visitor is in three audiences."""
+    pipe = here.redis.pipeline(transaction=False)
+    for number in range(_VISITORS):
+        shard = shard_of(visitor_key(ACCOUNT, str(number)), SHARDS)
+        pipe.sadd(keys.members(shard, ACCOUNT, str(number)), 7, 8, 9)
+        pipe.hset(keys.guards(shard, ACCOUNT, str(number)), mapping={"r": 1, "7": 1, "8": 1, "9": 1})
+    pipe.execute()
+    script = getting(here.folder, [f"/accounts/{ACCOUNT}/segments/{number}" for number in range(_VISITORS)])
+    with contextlib.ExitStack() as running:
+        servers = {CEILING: noop(here, running)}
+        for label, environment in here.revisions.items():
+            servers[f"segment API {label}".strip()] = running.enter_context(here.service("api", SUBJECT, **environment))
+        subjects = {name: partial(_measure, url, process, script) for name, (url, process) in servers.items()}
+        return rounds("read", "requests/s", subjects, here.repeats, must={"segment API": MUST})
+
+
+def noop(here: Machine, running: contextlib.ExitStack) -> "tuple[str, subprocess.Popen[bytes]]":
+    """Start the application that only answers."""
+    port = free_port()
+    process = running.enter_context(here.running(["-m", "benchmarks.noop", str(port)], SUBJECT))
+    url = f"http://127.0.0.1:{port}"
+    wait_for(lambda: answers(url), process)
+    return url, process
+
+
+def _measure(url: str, process: "subprocess.Popen[bytes]", script: Path) -> Speed:
+    return closed_loop(url, process.pid, script)
