@@ -144,6 +144,12 @@ class Shards:
             self.taken[number] = shard
             self.progress.stands(number, shard.position)
 
+    def left_out(self) -> list[Shard]:
+        """Shards of which the client gave out records that were not worked on, as a poll beside the fetch does; asked
+        when nothing is in hand. A later record shows it too, but there may be none for long."""
+        positions = {found.partition: found.offset for found in self._consumer.position(self._partitions())}
+        return [shard for number, shard in self.taken.items() if positions.get(number, 0) > shard.position]
+
     def out_of_range(self, number: int) -> None:
         """The log has no record at the offset that Redis holds: a fetch tells so reliably, a query does not.
 

@@ -156,9 +156,7 @@ class Worker:
         if self._shards.taken.get(number) is not shard:
             return
         if not shard.continues_at(messages[0].offset() or 0):
-            log.warning("records_left_out", shard=number, expected=shard.position, found=messages[0].offset())
-            self._receive(leave=0)
-            self._patiently(lambda: self._shards.rewind(number))
+            self._read_again(shard)
             return
         work = None if self._tracing is None else self._tracing.begin(_SPAN, messages)
         sent = self._send(shard, messages, work)
@@ -184,6 +182,11 @@ class Worker:
             return None
         shard.stored = shard.position = next_offset
         return _Sent(shard, next_offset, len(messages), batch.oldest, sending, work)
+
+    def _read_again(self, shard: Shard) -> None:
+        log.warning("records_left_out", shard=shard.number, expected=shard.position)
+        self._receive(leave=0)
+        self._patiently(lambda: self._shards.rewind(shard.number))
 
     def _receive(self, leave: int) -> None:
         """Take answers until no more than `leave` are due. After a failure take all, and read its shard again."""
@@ -245,11 +248,13 @@ class Worker:
         self._receive(leave=0)
         while self._out_of_range:
             self._patiently(partial(self._shards.out_of_range, self._out_of_range.pop()))
+        for shard in self._shards.left_out():
+            self._read_again(shard)
         stored = self._patiently(lambda: self._store.offsets(list(self._shards.taken))) or {}
         for number, offset in stored.items():
-            shard = self._shards.taken.get(number)
-            if shard is not None and shard.stored != offset:
-                self._resync(number, FencedError(number, shard.stored, offset))
+            taken = self._shards.taken.get(number)
+            if taken is not None and taken.stored != offset:
+                self._resync(number, FencedError(number, taken.stored, offset))
 
     def _publish_snapshot(self, number: int) -> None:
         snapshot = self._patiently(lambda: self._store.snapshot(number))

@@ -84,3 +84,11 @@ def test_records_that_the_client_loses_are_read_again(system: System, report: Re
     with system.stream(6) as stream:
         eventually(lambda: worker.saw("records_left_out"), 60)
     report.add("the client loses a batch", system.outcome_at_rest(), changes=stream.sent)
+
+
+def test_the_last_records_of_a_shard_that_the_client_loses_are_read_again(system: System, report: Report) -> None:
+    system.start("indexer")
+    records = Load(1).records(50)
+    system.sender.send(records)
+    system.start("worker", "dropped:1:KILL")
+    report.add("the client loses the newest batch", system.outcome_at_rest(), changes=len(records))

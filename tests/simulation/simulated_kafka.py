@@ -227,6 +227,9 @@ class GroupConsumer:
         self._broker.scheduler.step()
         self._positions[partition.partition] = partition.offset
 
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        return [TopicPartition(CHANGES, each.partition, self._positions[each.partition]) for each in partitions]
+
     def pause(self, partitions: list[TopicPartition]) -> None:
         self._paused |= {partition.partition for partition in partitions}
 
