@@ -45,11 +45,9 @@ class ShardState:
                 self._erase(visitor, at)
                 return
         erased_at = self.suppressed.get(visitor)
-        if erased_at is not None:
-            if received - erased_at <= self.suppression_ms:
-                return
-            del self.suppressed[visitor]
         last, grain = self.last_received.get(visitor), guard_grain(self.window_ms)
+        if last is None and erased_at is not None and received - erased_at <= self.suppression_ms:
+            return  # one who came back after the suppression stays, whatever overtakes what
         if last is None or received - last > grain:
             self.last_received[visitor] = received
         if last is not None and received - last > self.window_ms + grain:

@@ -26,9 +26,10 @@
 -- Whether a guard or a suppression has expired is decided by received_at of the records, never by a clock: a replay
 -- decides as the first run did. Redis's own expiry only frees memory.
 --
--- Calls into Redis are what a change costs, so: a visitor with guards can't be suppressed (an erasure deletes them, and
--- while it lasts none are made); received_at is written, and the expiry set, only when the one kept has aged by the grain; counts
--- are added up first and written once a batch.
+-- Calls into Redis are what a change costs, so: a suppression is looked for only when the shard's newest erasure is recent
+-- enough to suppress, and never for a visitor with guards (an erasure deletes them, and while it lasts none are made);
+-- received_at is written, and the expiry set, only when the one kept has aged by the grain; counts are added up first and
+-- written once a batch.
 
 local call, tonumber, unpack, ARGV = redis.call, tonumber, unpack, ARGV
 
@@ -64,14 +65,7 @@ end
 
 local function is_suppressed(mpid, received_at)
   local erased_at = call('GET', erased_at_of .. mpid)
-  if not erased_at then
-    return false
-  end
-  if received_at - erased_at <= suppression then
-    return true
-  end
-  call('DEL', erased_at_of .. mpid)
-  return false
+  return erased_at and received_at - erased_at <= suppression
 end
 
 -- Puts a member in or out, and counts it when the set really changed.
@@ -120,7 +114,7 @@ local function change(op, mpid, received_at, signed, first, last)
   local known = call('HMGET', guards, 'r', unpack(ARGV, first, last))
   local kept = known[1]
   local aged = not kept
-  if aged and is_suppressed(mpid, received_at) then
+  if aged and received_at - newest_erasure <= suppression and is_suppressed(mpid, received_at) then
     suppressed = suppressed + last - first + 1
     first_identity = nil
     return
@@ -180,6 +174,13 @@ local function nothing()
   return {visitors = 0, memberships = 0, identities = 0}
 end
 
+local function note_erasure(received_at)
+  if tonumber(received_at) > newest_erasure then
+    newest_erasure = tonumber(received_at)
+    call('HSET', KEYS[1], 'erased', received_at)
+  end
+end
+
 -- everything as text: a number of JSON may lose digits
 local function file(receipt, kind, request_id, offset, received_at)
   call('RPUSH', tag .. 'r', cjson.encode({kind, account, request_id, offset, received_at,
@@ -188,7 +189,7 @@ end
 
 -- A change that was received before an erasure by one of its identities, but stands behind it in the log: it waited in a
 -- gateway's spool, or gateways' producers overtook one another. Its visitor is erased, which suppresses the change. Only a
--- record older than the shard's newest erasure by identity is looked up, so nothing else pays for it.
+-- record older than the shard's newest erasure is looked up, so nothing else pays for it.
 local function erase_in_flight(mpid, received_at, first, last)
   if tonumber(received_at) > newest_erasure then
     return
@@ -211,10 +212,7 @@ local function erase_identities(received_at, receipt, first, last)
       call('SET', identity_erased_at_of .. ARGV[i], received_at, 'EX', suppression_ttl)
     end
   end
-  if last >= first and tonumber(received_at) > newest_erasure then
-    newest_erasure = tonumber(received_at)
-    call('HSET', KEYS[1], 'erased', received_at)
-  end
+  note_erasure(received_at)
 end
 
 local function apply_operations()
@@ -235,6 +233,7 @@ local function apply_operations()
     elseif op == 'V' then
       local receipt = nothing()
       erase(ARGV[i + 1], ARGV[i + 2], receipt)
+      note_erasure(ARGV[i + 2])
       file(receipt, op, ARGV[i + 3], ARGV[i + 4], ARGV[i + 2])
       i = i + 5
     elseif op == 'I' then
