@@ -152,9 +152,11 @@ class Commands:
     def get(self, key: str) -> str | None:
         return self._server.data.get(key)
 
-    def incr(self, key: str) -> int:
-        self._server.data[key] = str(int(self._server.data.get(key, 0)) + 1)
-        return int(self._server.data[key])
+    def set(self, key: str, value: str, *, get: bool) -> str | None:
+        assert get
+        before = self.get(key)
+        self._server.data[key] = value
+        return before
 
     def delete(self, key: str) -> None:
         self._server.data.pop(key, None)
@@ -181,7 +183,7 @@ class Client:
 
     def __getattr__(self, name: str) -> Any:
         command = getattr(self._commands, name)
-        return lambda *args: self._server.call(lambda: command(*args))
+        return lambda *args, **options: self._server.call(lambda: command(*args, **options))
 
     @property
     def connection_pool(self) -> "Client":
