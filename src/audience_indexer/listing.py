@@ -23,6 +23,9 @@ class ListingWriter:
     A mark in Redis is replaced before and after each change. Whoever finds another one than they left knows that Redis
     went back meanwhile, even between two looks at it. A mark never comes twice: were it counted up, a Redis that was
     emptied, and then restored from before that, could hold the number that is expected and not what was written.
+
+    One way back leaves the mark that is expected: Redis was saved between a mark and what was written after it, and
+    restored before the next mark. So what was written is looked for once (`holds`) after the mark behind it.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -67,6 +70,20 @@ class ListingWriter:
         with redis_faults("reading the listing's version"):
             self._compare(self._client.get(keys.INDEX_VERSION), self._mark)
         return not self._whole
+
+    def holds(self, totals: Iterable[Total]) -> bool:
+        """Whether Redis holds these totals of some audiences."""
+        expected = list(totals)
+        with redis_faults("reading the listing"):
+            pipe = self._client.pipeline(transaction=False)
+            for account, audience_id, _ in expected:
+                pipe.zscore(keys.index(account), str(audience_id))
+                pipe.hget(keys.index_counts(account), str(audience_id))
+            found = pipe.execute()
+        return all(
+            int(listed or 0) == count and counted is not None and json.loads(counted)["count"] == count
+            for (_, _, count), listed, counted in zip(expected, found[::2], found[1::2], strict=True)
+        )
 
     def _leave_mark(self) -> None:
         mark = str(secrets.randbits(_MARK_BITS))

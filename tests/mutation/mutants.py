@@ -248,6 +248,13 @@ MUTANTS = (
         "::test_a_backup_from_before_redis_was_emptied_is_noticed_though_as_much_was_written_since",
     ),
     Mutant(
+        "listing: written behind the mark and lost",
+        "audience_indexer/indexer.py",
+        "self._listing.went_back() or self._lost_a_write()",
+        "self._listing.went_back()",
+        "tests/indexer/test_lost_writes.py::test_a_write_that_is_lost_though_the_mark_is_right_is_made_again",
+    ),
+    Mutant(
         "receipts: of an answer that got lost",
         "membership_worker/worker.py",
         "self._publish()\n        self._patiently(partial(self._receipts.publish, number))",

@@ -167,6 +167,9 @@ class Commands:
     def zrem(self, key: str, member: str) -> None:
         self._server.data.get(key, {}).pop(member, None)
 
+    def zscore(self, key: str, member: str) -> int | None:
+        return self._server.data.get(key, {}).get(member)  # type: ignore[no-any-return]
+
     def evalsha(self, digest: str, _: int, *keys_and_args: Any) -> Any:
         if digest == _APPLY:
             return self._server.apply(keys_and_args)
