@@ -13,13 +13,14 @@ from contextlib import nullcontext
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from audience_core.codec import Codec
+from audience_core.domain.records import AudienceSubscription
 from audience_core.errors import PoisonRecord, RedisUnavailable
 from audience_core.kafka.client import options
 from audience_core.kafka.consumer import fetch
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.tracing import Tracing, is_traced
-from audience_core.redis.catalog import restore
+from audience_core.redis.catalog import holds, restore
 from audience_core.redis.connect import Redis
 from audience_core.redis.shard_store import Counts, ShardStore
 from audience_core.redis.silence import count_late
@@ -87,6 +88,8 @@ class Indexer:
         self._traced: deque[Message] = deque(maxlen=_TRACED)
         self._totals = Totals()
         self._dirty: set[Audience] = set()
+        self._unproven: set[Audience] = set()
+        """written since Redis was last looked at"""
         self._unread = {(topic, n) for topic in (SUBSCRIPTIONS, COUNTS) for n in range(settings.shards)}
         self._check_at = self._compare_at = self._silence_at = 0.0
         self._snapshots: dict[int, tuple[Counts, int]] = {}
@@ -147,7 +150,7 @@ class Indexer:
     def _write(self) -> None:
         now = time.monotonic()
         if now >= self._check_at:
-            if self._listing.went_back():
+            if self._listing.went_back() or self._lost_a_write():
                 self._rebuild()
             self._check_at = now + self._settings.indexer_check_every.total_seconds()
             self._measure()
@@ -170,6 +173,7 @@ class Indexer:
             self._restore_catalog(self._dirty)
             self._listing.write(totals)
         self._history.note(totals)
+        self._unproven |= self._dirty
         self._dirty.clear()
         self._written()
 
@@ -182,22 +186,36 @@ class Indexer:
         metrics.INDEXER_AUDIENCES.set(sum(total > 0 for total in totals))
         metrics.INDEXER_MEMBERSHIPS.set(sum(totals))
 
+    def _lost_a_write(self) -> bool:
+        """Whether something is missing that was written since the last look, though the mark is right."""
+        written = self._unproven - self._dirty  # the others are written again in any case
+        if not written:
+            return False
+        kept = holds(self._client, self._subscriptions_of(written))
+        kept = kept and self._listing.holds([self._total(audience) for audience in written])
+        if kept:
+            self._unproven.clear()
+        return not kept
+
     def _rebuild(self) -> None:
         """Redis is new, was emptied or went back: catalog, counts and listing are written from what is known."""
         self._snapshots = {}
         with self._listing.changing():
             for shard, snapshot in self._read_snapshots().items():
                 self._totals.replace_shard(shard, *snapshot, whatever_offset=True)
+            self._unproven = self._known()
             self._restore_catalog(self._totals.subscriptions)
             self._listing.rewrite([self._total(audience) for audience in self._known()])
         self._dirty.clear()
         log.info("listing_rebuilt", audiences=len(self._totals.subscriptions))
 
     def _restore_catalog(self, audiences: Iterable[Audience]) -> None:
-        for audience in audiences:
-            state = self._totals.subscriptions.get(audience)
-            if state is not None:
-                restore(self._client, state)
+        for state in self._subscriptions_of(audiences):
+            restore(self._client, state)
+
+    def _subscriptions_of(self, audiences: Iterable[Audience]) -> list[AudienceSubscription]:
+        known = self._totals.subscriptions
+        return [known[audience] for audience in audiences if audience in known]
 
     def _compare(self) -> float:
         """Take the shards' own counts, and at the next call compare: counts under way then are no drift. Returns the

@@ -1,6 +1,7 @@
 """Writes the listing: per account a ZSET of the populated audiences and a HASH of all counts."""
 
 import json
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -13,27 +14,32 @@ from audience_core.redis.connect import Redis, redis_faults
 
 Total = tuple[str, int, int]
 """(account, audience id, MPIDs in it)"""
+_MARK_BITS = 62
 
 
 class ListingWriter:
     """The only writer of `index:` keys. Methods raise RedisUnavailable.
 
-    A version in Redis is counted up before and after each change. Whoever finds another number than the next one knows
-    that Redis went back meanwhile, even between two looks at it.
+    A mark in Redis is replaced before and after each change. Whoever finds another one than they left knows that Redis
+    went back meanwhile, even between two looks at it. A mark never comes twice: were it counted up, a Redis that was
+    emptied, and then restored from before that, could hold the number that is expected and not what was written.
+
+    One way back leaves the mark that is expected: Redis was saved between a mark and what was written after it, and
+    restored before the next mark. So what was written is looked for once (`holds`) after the mark behind it.
     """
 
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
-        self._version = 0
+        self._mark: str | None = None
         self._whole = False
         """whether Redis holds all that was written, as far as is known"""
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Around every change of the catalog and of the listing."""
-        self._count_up()
+        self._leave_mark()
         yield
-        self._count_up()
+        self._leave_mark()
 
     def write(self, totals: Iterable[Total]) -> None:
         """Write the totals of some audiences."""
@@ -62,16 +68,32 @@ class ListingWriter:
     def went_back(self) -> bool:
         """Whether Redis may hold another listing than the one last written: it was restored, emptied or replaced."""
         with redis_faults("reading the listing's version"):
-            self._compare(int(self._client.get(keys.INDEX_VERSION) or 0), self._version)
+            self._compare(self._client.get(keys.INDEX_VERSION), self._mark)
         return not self._whole
 
-    def _count_up(self) -> None:
-        with redis_faults("counting up the listing's version"):
-            self._compare(self._client.incr(keys.INDEX_VERSION), self._version + 1)
+    def holds(self, totals: Iterable[Total]) -> bool:
+        """Whether Redis holds these totals of some audiences."""
+        expected = list(totals)
+        with redis_faults("reading the listing"):
+            pipe = self._client.pipeline(transaction=False)
+            for account, audience_id, _ in expected:
+                pipe.zscore(keys.index(account), str(audience_id))
+                pipe.hget(keys.index_counts(account), str(audience_id))
+            found = pipe.execute()
+        return all(
+            int(listed or 0) == count and counted is not None and json.loads(counted)["count"] == count
+            for (_, _, count), listed, counted in zip(expected, found[::2], found[1::2], strict=True)
+        )
 
-    def _compare(self, found: int, expected: int) -> None:
+    def _leave_mark(self) -> None:
+        mark = str(secrets.randbits(_MARK_BITS))
+        with redis_faults("marking a change of the listing"):
+            self._compare(self._client.set(keys.INDEX_VERSION, mark, get=True), self._mark)
+        self._mark = mark
+
+    def _compare(self, found: str | None, expected: str | None) -> None:
         self._whole = self._whole and found == expected
-        self._version = found
+        self._mark = found
 
     @staticmethod
     def _queue(pipe: Any, totals: Iterable[Total], only: str | None = None) -> int:

@@ -109,8 +109,7 @@ class Worker:
             self._notice_lost_state()
             # one a turn: many shards with many audiences must not hold up the first changes after a rebalance
             if self._unpublished and (number := self._unpublished.pop()) in self._shards.taken:
-                self._publish_snapshot(number)
-                self._patiently(partial(self._receipts.publish, number))
+                self._publish_whole(number)
         self._receive(leave=0)
         self._finish(at_once=True)
 
@@ -229,7 +228,7 @@ class Worker:
 
     def _resync(self, number: int, error: RetryableError | FencedError) -> None:
         """Redis went back (stored is lower: read again from there), or it is ahead of us: another worker, or our own
-        call that timed out after it ran. Its counts may never have been published, so publish all of them."""
+        call that timed out after it ran. Its counts and receipts may never have been published, so publish all."""
         if isinstance(error, FencedError):
             behind = error.stored is None or (error.expected is not None and error.stored < error.expected)
             metrics.WORKER_FENCED.labels("behind" if behind else "ahead").inc()
@@ -238,7 +237,7 @@ class Worker:
             metrics.WORKER_RETRIES.inc()
             log.warning("retrying", shard=number, error=str(error))
         self._patiently(lambda: self._shards.rewind(number))
-        self._publish_snapshot(number)
+        self._publish_whole(number)
 
     def _notice_lost_state(self) -> None:
         """A Redis that went back is noticed by the next batch; a shard that gets no records must not wait for one."""
@@ -256,11 +255,13 @@ class Worker:
             if taken is not None and taken.stored != offset:
                 self._resync(number, FencedError(number, taken.stored, offset))
 
-    def _publish_snapshot(self, number: int) -> None:
+    def _publish_whole(self, number: int) -> None:
+        """All counts and receipts of a shard, whoever has applied what led to them."""
         snapshot = self._patiently(lambda: self._store.snapshot(number))
         if snapshot is not None:
             self._counts.replace(number, *snapshot)
             self._publish()
+        self._patiently(partial(self._receipts.publish, number))
 
     def _publish(self) -> None:
         records = self._counts.take()

@@ -59,3 +59,15 @@ def test_a_redis_that_was_emptied_while_the_listing_was_written_is_noticed(listi
         listing.write([("demo", 7, 2)])
         client.flushdb()
     assert listing.went_back()
+
+
+def test_a_backup_from_before_redis_was_emptied_is_noticed_though_as_much_was_written_since(
+    listing: ListingWriter, client: Any
+) -> None:
+    saved = client.get(keys.INDEX_VERSION)
+    client.flushdb()
+    assert listing.went_back()
+    rebuild(listing)
+    assert not listing.went_back()
+    client.set(keys.INDEX_VERSION, saved)
+    assert listing.went_back()

@@ -240,6 +240,28 @@ MUTANTS = (
         "tests/indexer/test_listing.py::test_a_redis_that_went_back_is_noticed_also_when_much_was_written_since",
     ),
     Mutant(
+        "listing: marks never come twice",
+        "audience_indexer/listing.py",
+        "str(secrets.randbits(_MARK_BITS))",
+        "str(int(self._mark or 0) + 1)",
+        "tests/indexer/test_listing.py"
+        "::test_a_backup_from_before_redis_was_emptied_is_noticed_though_as_much_was_written_since",
+    ),
+    Mutant(
+        "listing: written behind the mark and lost",
+        "audience_indexer/indexer.py",
+        "self._listing.went_back() or self._lost_a_write()",
+        "self._listing.went_back()",
+        "tests/indexer/test_lost_writes.py::test_a_write_that_is_lost_though_the_mark_is_right_is_made_again",
+    ),
+    Mutant(
+        "receipts: of an answer that got lost",
+        "membership_worker/worker.py",
+        "self._publish()\n        self._patiently(partial(self._receipts.publish, number))",
+        "self._publish()",
+        "tests/membership_worker/test_lost_answers.py::test_the_receipt_of_an_erasure_does_not_wait_for_the_next_batch",
+    ),
+    Mutant(
         "segments: present epoch alone",
         "segment_api/rows.py",
         'state["status"] == "ACTIVE" and state["epoch"] == epoch',

@@ -12,7 +12,7 @@ from audience_core.domain.shard_state import ShardState, Visitor
 from audience_core.errors import FencedError
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.shard_store import ShardStore
-from audience_indexer.listing import ListingWriter
+from audience_indexer.indexer import Indexer
 from audience_indexer.totals import Totals
 from membership_worker.worker import Worker
 from tests.simulation.simulated_redis import RedisServer
@@ -94,8 +94,10 @@ def _old_epochs_counted() -> Patch:
     return Totals, "total", total
 
 
-def _listing_not_watched() -> Patch:
-    return ListingWriter, "went_back", lambda _: False
+def _listing_not_mended() -> Patch:
+    """Not `went_back` alone: what was written is looked for too, which here mends nearly all that the mark would tell.
+    Each of the two has a mutant of its own in tests/mutation."""
+    return Indexer, "_rebuild", lambda _: None
 
 
 def _epochs_go_back() -> Patch:
@@ -116,7 +118,7 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "idle-shards-unwatched": _idle_shards_unwatched,
     "late-counts-win": _late_counts_win,
     "old-epochs-counted": _old_epochs_counted,
-    "listing-not-watched": _listing_not_watched,
+    "listing-not-mended": _listing_not_mended,
     "epochs-go-back": _epochs_go_back,
 }
 

@@ -152,9 +152,11 @@ class Commands:
     def get(self, key: str) -> str | None:
         return self._server.data.get(key)
 
-    def incr(self, key: str) -> int:
-        self._server.data[key] = str(int(self._server.data.get(key, 0)) + 1)
-        return int(self._server.data[key])
+    def set(self, key: str, value: str, *, get: bool) -> str | None:
+        assert get
+        before = self.get(key)
+        self._server.data[key] = value
+        return before
 
     def delete(self, key: str) -> None:
         self._server.data.pop(key, None)
@@ -164,6 +166,9 @@ class Commands:
 
     def zrem(self, key: str, member: str) -> None:
         self._server.data.get(key, {}).pop(member, None)
+
+    def zscore(self, key: str, member: str) -> int | None:
+        return self._server.data.get(key, {}).get(member)  # type: ignore[no-any-return]
 
     def evalsha(self, digest: str, _: int, *keys_and_args: Any) -> Any:
         if digest == _APPLY:
@@ -181,7 +186,7 @@ class Client:
 
     def __getattr__(self, name: str) -> Any:
         command = getattr(self._commands, name)
-        return lambda *args: self._server.call(lambda: command(*args))
+        return lambda *args, **options: self._server.call(lambda: command(*args, **options))
 
     @property
     def connection_pool(self) -> "Client":

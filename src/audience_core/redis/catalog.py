@@ -1,6 +1,7 @@
 """The catalog: each account's audiences, with names, status and epochs. Written by the gateway and by the indexer."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, cast
 
 from audience_core.domain.records import AudienceSubscription
@@ -80,17 +81,30 @@ class AsyncCatalogStore:
             return dict(await self._client.hgetall(keys.CATALOG_VERSIONS))
 
 
+def holds(client: Redis, states: Iterable[AudienceSubscription]) -> bool:
+    """Whether the catalog holds each of these states, or a newer one. Raises RedisUnavailable."""
+    expected = list(states)
+    with redis_faults("reading the catalog"):
+        pipe = client.pipeline(transaction=False)
+        for state in expected:
+            pipe.hget(keys.catalog(state["account"]), str(state["audience_id"]))
+        found = pipe.execute()
+    return all(text and _covers(json.loads(text), state) for text, state in zip(found, expected, strict=True))
+
+
 def restore(client: Redis, state: AudienceSubscription) -> None:
     """Write a state that came back from the subscriptions topic, unless the catalog holds a newer one."""
     key, field = keys.catalog(state["account"]), str(state["audience_id"])
     with redis_faults("restoring the catalog"):
         while True:
             before = cast("str | None", client.hget(key, field))
-            if before:
-                current = cast(AudienceSubscription, json.loads(before))
-                if newer(current, state) == current:
-                    return
+            if before and _covers(json.loads(before), state):
+                return
             args = [field, before or "", json.dumps(state, ensure_ascii=False)]
             if scripts.call(client, "compare_and_set", [key], args):
                 client.hincrby(keys.CATALOG_VERSIONS, state["account"], 1)
                 return
+
+
+def _covers(held: AudienceSubscription, state: AudienceSubscription) -> bool:
+    return newer(held, state) == held
