@@ -8,6 +8,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Any, cast
 
+import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -206,16 +207,17 @@ class Connection:
         self._server = server
         self._replies: deque[Any] = deque()
 
-    def pack_command(self, *args: Any) -> tuple[Any, ...]:
-        return args
-
     def send_command(self, *_load: str) -> None:
         self._replies.append("loaded")
 
-    def send_packed_command(self, command: tuple[Any, ...], *, check_health: bool) -> None:
+    def send_packed_command(self, command: list[bytes], *, check_health: bool) -> None:
         assert not check_health
+        reader: Any = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
+        for block in command:
+            reader.feed(block)
+        _, *args = reader.gets()
         try:
-            self._replies.append(self._server.call(lambda: Commands(self._server).evalsha(*command[1:])))
+            self._replies.append(self._server.call(lambda: Commands(self._server).evalsha(*args)))
         except (RedisConnectionError, RedisTimeoutError) as error:
             self._replies.append(error)
 
@@ -279,7 +281,7 @@ def _apply(shard: ShardState, operations: list[Any]) -> list[list[str]]:
         if kind == "A":
             account = next(rest)
         elif kind == "J":
-            _, _, number = next(rest), next(rest), next(rest)
+            _, _, number = next(rest), next(rest), int(next(rest))
             identities = [next(rest) for _ in range(number)]
         elif kind in {"E", "L"}:
             shard.change(_change(account, kind, rest, identities))
@@ -291,19 +293,19 @@ def _apply(shard: ShardState, operations: list[Any]) -> list[list[str]]:
 
 def _erase(shard: ShardState, kind: str, account: str, rest: Any) -> list[str]:
     mpid = next(rest) if kind == "V" else ""
-    received_at, request_id, offset = next(rest), next(rest), next(rest)
+    received_at, request_id, offset = int(next(rest)), next(rest), next(rest)
     told = {"account": account, "received_at": received_at, "request_id": request_id}
     if kind == "V":
         shard.erase_visitor(cast(VisitorErased, {**told, "mpid": mpid}))
     else:
         assert kind == "I"
-        identities = [next(rest) for _ in range(next(rest))]
+        identities = [next(rest) for _ in range(int(next(rest)))]
         shard.erase_identities(cast(IdentitiesErased, {**told, "identities": identities}))
-    return [kind, account, request_id, str(offset), str(received_at)]
+    return [kind, account, request_id, offset, str(received_at)]
 
 
 def _change(account: str, kind: str, rest: Any, identities: list[str]) -> MembershipChange:
-    mpid, received_at, signed, number = next(rest), next(rest), next(rest), next(rest)
+    mpid, received_at, signed, number = next(rest), *(int(next(rest)) for _ in range(3))
     members = [decode_member(next(rest)) for _ in range(number)]
     return MembershipChange(
         account=account,
