@@ -38,7 +38,7 @@ class Records:
     def change(self, record: MembershipChange) -> Outgoing:
         """One profile's changes, in the visitor's partition."""
         key = visitor_key(record["account"], record["mpid"])
-        return self._outgoing(CHANGES, key, self._codec.encode("MembershipChange", record))
+        return self._outgoing(CHANGES, key, self._codec.encode_change(record))
 
     def visitor_erased(self, record: VisitorErased) -> Outgoing:
         """An erasure by MPID, in the visitor's partition, so that it meets the changes in log order."""
