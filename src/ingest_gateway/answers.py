@@ -5,12 +5,14 @@ What mParticle does with a status decides which one is right (docs/protocol.md):
 """
 
 import json
+import re
 import time
 import uuid
 from typing import Any, NamedTuple
 
 FIREHOSE_VERSION = "3.2.0"
 RETRY_AFTER_S = 1
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Answer(NamedTuple):
@@ -64,7 +66,18 @@ def response(kind: str, request_id: str | None, **fields: Any) -> Answer:
 
 def membership_changed(request_id: str | None, *, suspend: bool = False) -> Answer:
     """`suspend` faults the connection at mParticle until the customer presses Resume: only for a revoked key."""
-    return response("audience_membership_change_response", request_id, suspend_subscription=suspend)
+    # as `response` writes it, by hand: nearly every answer is this one
+    return Answer(
+        200,
+        b'{"type": "audience_membership_change_response", "id": "%b", "timestamp_ms": %d, "firehose_version": "%b", '
+        b'"suspend_subscription": %b}'
+        % (
+            _uuid(request_id).encode(),
+            time.time_ns() // 1_000_000,
+            FIREHOSE_VERSION.encode(),
+            b"true" if suspend else b"false",
+        ),
+    )
 
 
 def subscribed(request_id: str | None, settings: dict[str, str]) -> Answer:
@@ -81,6 +94,8 @@ def event_ignored(request_id: str | None) -> Answer:
 
 
 def _uuid(text: str | None) -> str:
+    if text and _UUID.fullmatch(text):
+        return text
     try:
         return str(uuid.UUID(text or ""))
     except ValueError:

@@ -26,7 +26,10 @@ class Disconnected(Exception):
 
 def header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:
     """First header of this (lower-case) name, or an empty text."""
-    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
 
 
 async def read(receive: Receive, scope: MutableMapping[str, Any], limit: int) -> bytes:

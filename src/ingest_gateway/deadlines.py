@@ -1,11 +1,11 @@
 """uvicorn's protocol with a deadline for headers and a bound on connections; the server itself offers neither."""
 
-import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from audience_core.observability import metrics
+from ingest_gateway.bounds import Bound
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json\r\nContent-Length: 24\r\n"
@@ -17,9 +17,9 @@ def protocol(header_timeout: float, max_connections: int) -> type[HttpToolsProto
     """Make a protocol class that closes a connection whose first or next header takes over `header_timeout` seconds,
     and answers 503 at once over `max_connections`."""
 
-    class DeadlineProtocol(HttpToolsProtocol):
-        _deadline: asyncio.TimerHandle | None = None
+    headers = Bound(header_timeout)
 
+    class DeadlineProtocol(HttpToolsProtocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if len(self.connections) > max_connections:
@@ -27,27 +27,21 @@ def protocol(header_timeout: float, max_connections: int) -> type[HttpToolsProto
                 transport.write(_FULL)
                 transport.close()
                 return
-            self._arm()
+            headers.begin(self)
 
         def on_message_begin(self) -> None:
-            self._arm()
+            headers.begin(self)
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self._disarm()
+            headers.end(self)
             super().on_headers_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._disarm()
+            headers.end(self)
             super().connection_lost(exc)
 
-        def _arm(self) -> None:
-            self._disarm()
-            self._deadline = self.loop.call_later(header_timeout, self.transport.close)
-
-        def _disarm(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
+        def expire(self) -> None:
+            self.transport.close()
 
     return DeadlineProtocol

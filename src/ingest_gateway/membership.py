@@ -35,7 +35,7 @@ class Context(NamedTuple):
     """None when identities are not to be indexed"""
 
 
-_counts = partial(defaultdict, int)
+_counts: Any = partial(defaultdict, int)
 
 
 @dataclass(slots=True)

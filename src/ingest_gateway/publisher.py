@@ -12,6 +12,7 @@ from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.observability import metrics
 from audience_core.observability.tracing import Tracing
+from ingest_gateway.bounds import Bound
 
 _Outcome = tuple["asyncio.Future[None]", KafkaError | None]
 
@@ -46,7 +47,7 @@ class KafkaPublisher:
 
     def __init__(self, producer: RecordProducer, ack_timeout: float) -> None:
         self._producer = producer
-        self._ack_timeout = ack_timeout
+        self._bound = Bound(ack_timeout)
         self._loop = asyncio.get_running_loop()
         self._settled: deque[_Outcome] = deque()
 
@@ -56,7 +57,7 @@ class KafkaPublisher:
             return
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(self._ack_timeout):
+            with self._bound.task():
                 await self.deliver(records)
         except TimeoutError:
             raise KafkaUnavailable("Kafka did not acknowledge in time") from None
