@@ -1,46 +1,45 @@
 """Membership changes to Avro by hand, for they are nearly all that is written.
 
-A record of two audiences takes fastavro 6 µs and this 2.9 µs; one of many of the same message 1.5 µs. A test compares
-the two byte for byte. The parts that repeat from record to record are kept, within bounds.
+A record of two audiences takes fastavro 6 µs, and this less than 2 µs. A test compares the two byte for byte. What the
+records of a message share is written once, and numbers and changes that repeat are kept, within bounds.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
-from audience_core.domain.records import MembershipAction, MembershipChange
+from audience_core.domain.records import MembershipAction
 
+Change = tuple[int, int, MembershipAction]
+"""(audience id, epoch, action)"""
 _KEPT_NUMBERS = 4096
-_KEPT_TEXTS = 512
 _KEPT_CHANGES = 65_536
 _ACTIONS: dict[MembershipAction, bytes] = {"ENTER": b"\x00", "EXIT": b"\x02"}
 """Their places in the enum, as Avro writes numbers"""
 
 
-def write_change(record: MembershipChange) -> bytes:
-    """The body of a MembershipChange, without a header. Raises ValueError when a number is beyond 64 bits."""
-    mpid, identities, changes = record["mpid"].encode(), record["identities"], record["changes"]
-    parts = [
-        _text(record["account"]),
-        _number(len(mpid)),
-        mpid,
-        _number(record["occurred_at"]),
-        _number(record["received_at"]),
-        _text(record["request_id"]),
-    ]
-    if identities:
-        parts.append(_number(len(identities)))
-        for identity in identities:  # as HMACs they hardly repeat
-            data = identity.encode()
-            parts += (_number(len(data)), data)
-    parts.append(b"\x00")
-    if changes:
-        parts.append(_number(len(changes)))
-        parts += [_change(change["audience_id"], change["epoch"], change["action"]) for change in changes]
-    parts.append(b"\x00")
-    return b"".join(parts)
+class ChangeWriter:
+    """Writes a MembershipChange for each profile of one message. Raises ValueError of a number beyond 64 bits."""
+
+    def __init__(self, framing: bytes, account: str, occurred_at: int, received_at: int, request_id: str) -> None:
+        """`framing`: what stands before a record's body."""
+        self._before = framing + _text(account)
+        self._between = _long(occurred_at) + _long(received_at) + _text(request_id)
+
+    def write(self, mpid: bytes, identities: Sequence[str], changes: Sequence[Change]) -> bytes:
+        """The record of a profile. `mpid` is in UTF-8."""
+        parts = [self._before, _number(len(mpid)), mpid, self._between]
+        if identities:
+            parts.append(_number(len(identities)))
+            parts += map(_text, identities)
+        parts.append(b"\x00")
+        if changes:
+            parts.append(_number(len(changes)))
+            parts += [_change(change) for change in changes]
+        parts.append(b"\x00")
+        return b"".join(parts)
 
 
-@lru_cache(_KEPT_NUMBERS)
-def _number(number: int) -> bytes:
+def _long(number: int) -> bytes:
     """Zigzag, seven bits a byte, the lowest ones first."""
     if not -(2**63) <= number < 2**63:
         raise ValueError("a number beyond 64 bits")
@@ -53,12 +52,15 @@ def _number(number: int) -> bytes:
     return bytes(written)
 
 
-@lru_cache(_KEPT_TEXTS)
+_number = lru_cache(_KEPT_NUMBERS)(_long)
+
+
 def _text(text: str) -> bytes:
     data = text.encode()
     return _number(len(data)) + data
 
 
 @lru_cache(_KEPT_CHANGES)
-def _change(audience_id: int, epoch: int, action: MembershipAction) -> bytes:
-    return _number(audience_id) + _number(epoch) + _ACTIONS[action]
+def _change(change: Change) -> bytes:
+    audience_id, epoch, action = change
+    return _long(audience_id) + _long(epoch) + _ACTIONS[action]

@@ -90,7 +90,9 @@ class ActivityLog:
             heard.rejected[reason] += 1
         if changes:
             self._note_changes(seen, now // 60_000)
-        if _has_room(heard, refused=reason is not None):
+        listed = heard.refusals if reason is not None else len(heard.requests) - heard.refusals
+        if listed < MAX_LISTED:
+            heard.refusals += reason is not None
             key_id = seen.key["id"] if seen.key else None
             latency_ms = round(seconds * 1000, 2)
             heard.requests.append(RequestNote(now, kind, answer.status, changes, latency_ms, reason, key_id))
@@ -162,12 +164,3 @@ def _note_times(heard: Heard, kind: str, seen: _Seen, now: int, *, accepted: boo
             heard.times["last_verification"] = now
     elif seen.reading.changes:
         heard.times["last_change"] = now
-
-
-def _has_room(heard: Heard, *, refused: bool) -> bool:
-    listed = len(heard.requests)
-    # while few are listed there is room in any case, and nothing to count
-    return listed < MAX_LISTED or (
-        listed < 2 * MAX_LISTED
-        and sum((request.reason is not None) == refused for request in heard.requests) < MAX_LISTED
-    )

@@ -87,6 +87,7 @@ class Gateway:
         self._records = records
         self._ready = ready
         self._activity = activity_log
+        self._log = log.bind()  # filters at once what is below the level
         self._tracing = tracing
         self._pepper = settings.required_pepper()
         self._body_bound = Bound(settings.request_timeout.total_seconds())
@@ -153,7 +154,7 @@ class Gateway:
         if self._tracing is not None:
             about: dict[str, str | int] = {"audience.message_type": kind, "http.response.status_code": answer.status}
             self._tracing.note(about | activity.counted(), failed=answer.status >= 500)  # noqa: PLR2004 - an error of ours
-        log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
+        self._log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
 
     async def _answer(self, kind: str, message: dict[str, Any], scope: Scope) -> Answer:
         if kind == "dsr_processing_request":
@@ -254,8 +255,10 @@ def _read(read: Callable[[dict[str, Any]], M], raw: dict[str, Any]) -> M:
 def _count(profiles: int, reading: Reading) -> None:
     metrics.GATEWAY_PROFILES.inc(profiles)
     enters = sum([count for (_, action), count in reading.received.items() if action == "ENTER"])
-    _ENTERS.inc(enters)
-    _EXITS.inc(reading.changes - enters)
+    if enters:
+        _ENTERS.inc(enters)
+    if enters < reading.changes:
+        _EXITS.inc(reading.changes - enters)
 
 
 def _now() -> int:

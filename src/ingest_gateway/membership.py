@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from audience_core.change_writer import Change
 from audience_core.domain.identities import hmac_of_profile_identity
-from audience_core.domain.records import AudienceChange, MembershipAction, MembershipChange
+from audience_core.domain.records import MembershipAction
 from audience_core.domain.subscriptions import epoch_of_change
 from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
@@ -57,11 +58,11 @@ class Reading:
     refused: dict[str, int] = field(default_factory=_counts)
     """reason → profiles, audiences or changes that came to nothing"""
 
-    def count(self, changes: list[AudienceChange]) -> None:
+    def count(self, changes: list[Change]) -> None:
         """These changes become records."""
         self.changes += len(changes)
-        for change in changes:
-            self.received[change["audience_id"], change["action"]] += 1
+        for audience_id, _, action in changes:
+            self.received[audience_id, action] += 1
 
 
 def parts_in(profiles: list[Any]) -> int:
@@ -79,6 +80,7 @@ def parts_in(profiles: list[Any]) -> int:
 def read_profiles(profiles: list[Any], context: Context, records: Records) -> Reading:
     """Judge each profile alone: a bad one becomes a dead letter, its neighbours records."""
     reading = Reading()
+    writing = records.changes_of(context.account, context.occurred_at, context.now, context.request_id)
     ahead = context.occurred_at > context.now + MAX_AHEAD_MS
     for raw in profiles:
         if ahead:
@@ -94,37 +96,18 @@ def read_profiles(profiles: list[Any], context: Context, records: Records) -> Re
             continue
         changes = _changes(mpid, audiences, context, records, reading)
         if changes:
-            reading.records += _records_of(mpid, changes, _identities(raw, context), context, records)
+            identities = _identities(raw, context)
+            for first in range(0, max(len(changes), len(identities)), MAX_PARTS):
+                last = first + MAX_PARTS
+                reading.records.append(writing.record(mpid, identities[first:last], changes[first:last]))
             reading.count(changes)
     if reading.left_out:
         reading.records.append(_left_out(reading, context, records))
     return reading
 
 
-def _records_of(
-    mpid: str, changes: list[AudienceChange], identities: list[str], context: Context, records: Records
-) -> list[Outgoing]:
-    """One record, or some when a profile has more than fits into one."""
-    return [
-        records.change(
-            MembershipChange(
-                account=context.account,
-                mpid=mpid,
-                occurred_at=context.occurred_at,
-                received_at=context.now,
-                request_id=context.request_id,
-                identities=identities[first : first + MAX_PARTS],
-                changes=changes[first : first + MAX_PARTS],
-            )
-        )
-        for first in range(0, max(len(changes), len(identities)), MAX_PARTS)
-    ]
-
-
-def _changes(
-    mpid: str, audiences: list[Any], context: Context, records: Records, reading: Reading
-) -> list[AudienceChange]:
-    changes: list[AudienceChange] = []
+def _changes(mpid: str, audiences: list[Any], context: Context, records: Records, reading: Reading) -> list[Change]:
+    changes: list[Change] = []
     broken: list[Any] = []
     why: ValidationError | str = ""
     for raw in audiences:
@@ -144,7 +127,7 @@ def _changes(
             reading.refused["audience_removed"] += 1
             metrics.GATEWAY_SKIPPED.labels("audience_removed").inc()
             continue
-        changes.append(AudienceChange(audience_id=audience_id, epoch=epoch, action=_ACTIONS[action]))
+        changes.append((audience_id, epoch, _ACTIONS[action]))
     if broken:
         kept = {"mpid": mpid, "audiences": broken[:MAX_ITEMS]}
         _reject(reading, context, records, "audience_malformed", why, kept, count=len(broken))
@@ -166,7 +149,9 @@ def _identities(profile: dict[str, Any], context: Context) -> list[str]:
     found: dict[str, None] = {}
     for name in _IDENTITY_FIELDS:
         listed = profile.get(name)
-        for raw in listed if isinstance(listed, list) else ():
+        if not isinstance(listed, list):
+            continue
+        for raw in listed:
             try:
                 kind, encoding, value = read_identity(raw)
             except ValidationError:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from audience_core.change_writer import Change, ChangeWriter
 from audience_core.codec import Codec
 from audience_core.domain.partitioning import audience_key, shard_of, visitor_key
 from audience_core.domain.records import (
@@ -10,7 +11,6 @@ from audience_core.domain.records import (
     DeadLetter,
     DeadLetterKind,
     IdentitiesErased,
-    MembershipChange,
     VisitorErased,
 )
 from audience_core.kafka.producer import Outgoing
@@ -35,10 +35,10 @@ class Records:
         self._codec = codec
         self._shards = shards
 
-    def change(self, record: MembershipChange) -> Outgoing:
-        """One profile's changes, in the visitor's partition."""
-        key = visitor_key(record["account"], record["mpid"])
-        return self._outgoing(CHANGES, key, self._codec.encode_change(record))
+    def changes_of(self, account: str, occurred_at: int, received_at: int, request_id: str) -> "ChangeRecords":
+        """Makes the records of one message's profiles."""
+        writer = self._codec.changes_of(account, occurred_at, received_at, request_id)
+        return ChangeRecords(writer, account, self._shards)
 
     def visitor_erased(self, record: VisitorErased) -> Outgoing:
         """An erasure by MPID, in the visitor's partition, so that it meets the changes in log order."""
@@ -88,6 +88,24 @@ class Records:
 
     def _outgoing(self, topic: str, key: bytes, value: bytes) -> Outgoing:
         return Outgoing(topic, shard_of(key, self._shards), key, value)
+
+
+class ChangeRecords:
+    """Records of one message's profiles."""
+
+    __slots__ = ("_account", "_shards", "_writer")
+
+    def __init__(self, writer: ChangeWriter, account: str, shards: int) -> None:
+        self._writer = writer
+        self._account = account
+        self._shards = shards
+
+    def record(self, mpid: str, identities: list[str], changes: list[Change]) -> Outgoing:
+        """One profile's changes, in the visitor's partition."""
+        key = visitor_key(self._account, mpid)
+        return Outgoing(
+            CHANGES, shard_of(key, self._shards), key, self._writer.write(mpid.encode(), identities, changes)
+        )
 
 
 def without_secrets(profile: Any) -> Any:
