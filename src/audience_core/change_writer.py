@@ -44,6 +44,14 @@ def _long(number: int) -> bytes:
     if not -(2**63) <= number < 2**63:
         raise ValueError("a number beyond 64 bits")
     left = number << 1 if number >= 0 else (-number << 1) - 1
+    if left < 1 << 14:
+        return _varint(left)
+    # of times only the lowest bits differ: what is above stays among those that are kept
+    return bytes((left & 0x7F | 0x80, left >> 7 & 0x7F | 0x80)) + _varint(left >> 14)
+
+
+@lru_cache(_KEPT_NUMBERS)
+def _varint(left: int) -> bytes:
     written = bytearray()
     while left > 0x7F:  # noqa: PLR2004 - seven bits
         written.append(left & 0x7F | 0x80)

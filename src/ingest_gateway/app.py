@@ -20,7 +20,7 @@ from ingest_gateway import activity, answers, body
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Disconnected, Receive, Refused
-from ingest_gateway.bounds import Bound
+from ingest_gateway.bounds import TaskBound
 from ingest_gateway.caches import CatalogCache, KeyRing
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.firehose import (
@@ -90,7 +90,7 @@ class Gateway:
         self._log = log.bind()  # filters at once what is below the level
         self._tracing = tracing
         self._pepper = settings.required_pepper()
-        self._body_bound = Bound(settings.request_timeout.total_seconds())
+        self._body_bound = TaskBound(settings.request_timeout.total_seconds())
         self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
             "module_registration_request": self._register,
@@ -122,7 +122,7 @@ class Gateway:
         started = time.perf_counter()
         self._activity.begin()
         try:
-            with self._body_bound.task():
+            with self._body_bound.within():
                 data = await body.read(receive, scope, self._settings.body_limit)
             started = time.perf_counter()
             message = body.parse(data)

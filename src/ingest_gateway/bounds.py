@@ -2,41 +2,34 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
+from typing import Generic, TypeVar
+
+W = TypeVar("W")
 
 
-class Waiting(Protocol):
-    """Something that waits."""
-
-    def expire(self) -> None:
-        """The bound is over, and `end` was not called."""
-        ...
-
-
-class Bound:
+class Bound(Generic[W]):
     """A bound of so many seconds, for everything that waits in this event loop."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, expire: Callable[[W], None]) -> None:
+        """`expire` is called with what waits when the bound is over and `end` was not called."""
         self._seconds = seconds
-        self._due: dict[Waiting, float] = {}
+        self._expire = expire
+        self._due: dict[W, float] = {}
         """in the order of beginning, which is that of their ends"""
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, waiting: Waiting) -> None:
+    def begin(self, waiting: W) -> None:
         """It waits from now on; if it waits already, anew."""
         self._due.pop(waiting, None)
         self._due[waiting] = time.monotonic() + self._seconds
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
 
-    def end(self, waiting: Waiting) -> None:
+    def end(self, waiting: W) -> None:
         """It waits no more."""
         self._due.pop(waiting, None)
-
-    def task(self) -> "_BoundTask":
-        """For `with`: raises TimeoutError where the task at hand waits when the bound is over."""
-        return _BoundTask(self)
 
     def _look(self) -> None:
         self._timer = None
@@ -46,15 +39,24 @@ class Bound:
                 self._timer = asyncio.get_running_loop().call_later(due - now, self._look)
                 return
             del self._due[waiting]
-            waiting.expire()
+            self._expire(waiting)
 
 
-class _BoundTask:
-    """asyncio.timeout, but for the timer."""
+class TaskBound:
+    """As asyncio.timeout: `with` one of `within()`, TimeoutError is raised where the task waits."""
 
+    def __init__(self, seconds: float) -> None:
+        self._bound: Bound[_Within] = Bound(seconds, _Within.expire)
+
+    def within(self) -> "_Within":
+        """For one task, one time."""
+        return _Within(self._bound)
+
+
+class _Within:
     __slots__ = ("_bound", "_expired", "_task")
 
-    def __init__(self, bound: Bound) -> None:
+    def __init__(self, bound: "Bound[_Within]") -> None:
         self._bound = bound
         self._expired = False
 

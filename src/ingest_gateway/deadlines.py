@@ -17,7 +17,7 @@ def protocol(header_timeout: float, max_connections: int) -> type[HttpToolsProto
     """Make a protocol class that closes a connection whose first or next header takes over `header_timeout` seconds,
     and answers 503 at once over `max_connections`."""
 
-    headers = Bound(header_timeout)
+    headers: Bound[HttpToolsProtocol] = Bound(header_timeout, lambda late: late.transport.close())
 
     class DeadlineProtocol(HttpToolsProtocol):
         def connection_made(self, transport: Any) -> None:
@@ -40,8 +40,5 @@ def protocol(header_timeout: float, max_connections: int) -> type[HttpToolsProto
         def connection_lost(self, exc: Exception | None) -> None:
             headers.end(self)
             super().connection_lost(exc)
-
-        def expire(self) -> None:
-            self.transport.close()
 
     return DeadlineProtocol

@@ -97,9 +97,12 @@ def read_profiles(profiles: list[Any], context: Context, records: Records) -> Re
         changes = _changes(mpid, audiences, context, records, reading)
         if changes:
             identities = _identities(raw, context)
-            for first in range(0, max(len(changes), len(identities)), MAX_PARTS):
-                last = first + MAX_PARTS
-                reading.records.append(writing.record(mpid, identities[first:last], changes[first:last]))
+            most = max(len(changes), len(identities))
+            if most <= MAX_PARTS:
+                reading.records.append(writing.record(mpid, identities, changes))
+            else:
+                parts = [slice(first, first + MAX_PARTS) for first in range(0, most, MAX_PARTS)]
+                reading.records += [writing.record(mpid, identities[part], changes[part]) for part in parts]
             reading.count(changes)
     if reading.left_out:
         reading.records.append(_left_out(reading, context, records))

@@ -47,7 +47,7 @@ class KafkaPublisher:
 
     def __init__(self, producer: RecordProducer, ack_timeout: float) -> None:
         self._producer = producer
-        self._bound = Bound(ack_timeout)
+        self._bound: Bound[asyncio.Future[None]] = Bound(ack_timeout, _give_up)
         self._loop = asyncio.get_running_loop()
         self._settled: deque[_Outcome] = deque()
 
@@ -56,12 +56,13 @@ class KafkaPublisher:
         if not records:
             return
         started = time.perf_counter()
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._bound.begin(done)
         try:
-            with self._bound.task():
-                await self.deliver(records)
-        except TimeoutError:
-            raise KafkaUnavailable("Kafka did not acknowledge in time") from None
+            self._producer.send(records, lambda error: self._settle(done, error))
+            await done
         finally:
+            self._bound.end(done)
             metrics.GATEWAY_ACK.observe(time.perf_counter() - started)
 
     async def deliver(self, records: Sequence[Outgoing]) -> None:
@@ -85,3 +86,8 @@ class KafkaPublisher:
                 done.set_result(None)
             else:
                 done.set_exception(KafkaUnavailable(f"Kafka did not take a record: {error.name()}"))
+
+
+def _give_up(done: "asyncio.Future[None]") -> None:
+    if not done.done():
+        done.set_exception(KafkaUnavailable("Kafka did not acknowledge in time"))
