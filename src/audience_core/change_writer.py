@@ -20,8 +20,11 @@ _ACTIONS: dict[MembershipAction, bytes] = {"ENTER": b"\x00", "EXIT": b"\x02"}
 class ChangeWriter:
     """Writes a MembershipChange for each profile of one message. Raises ValueError of a number beyond 64 bits."""
 
+    __slots__ = ("_before", "_between", "account")
+
     def __init__(self, framing: bytes, account: str, occurred_at: int, received_at: int, request_id: str) -> None:
         """`framing`: what stands before a record's body."""
+        self.account = account
         self._before = framing + _text(account)
         self._between = _long(occurred_at) + _long(received_at) + _text(request_id)
 

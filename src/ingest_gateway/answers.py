@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 
 FIREHOSE_VERSION = "3.2.0"
 RETRY_AFTER_S = 1
+_CHANGED = (
+    b'{"type": "audience_membership_change_response", "id": "%b", "timestamp_ms": %d, '
+    b'"firehose_version": "3.2.0", "suspend_subscription": %b}'
+)
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -67,17 +71,8 @@ def response(kind: str, request_id: str | None, **fields: Any) -> Answer:
 def membership_changed(request_id: str | None, *, suspend: bool = False) -> Answer:
     """`suspend` faults the connection at mParticle until the customer presses Resume: only for a revoked key."""
     # as `response` writes it, by hand: nearly every answer is this one
-    return Answer(
-        200,
-        b'{"type": "audience_membership_change_response", "id": "%b", "timestamp_ms": %d, "firehose_version": "%b", '
-        b'"suspend_subscription": %b}'
-        % (
-            _uuid(request_id).encode(),
-            time.time_ns() // 1_000_000,
-            FIREHOSE_VERSION.encode(),
-            b"true" if suspend else b"false",
-        ),
-    )
+    now = time.time_ns() // 1_000_000
+    return Answer(200, _CHANGED % (_uuid(request_id).encode(), now, b"true" if suspend else b"false"))
 
 
 def subscribed(request_id: str | None, settings: dict[str, str]) -> Answer:

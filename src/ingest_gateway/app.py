@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -203,19 +203,17 @@ class Gateway:
 
     async def _reading_of(self, message: Membership, account: str) -> Reading:
         now, occurred_at = _times(message)
-        fresh = False
-        large = parts_in(message.user_profiles) > LARGE
+        profiles, fresh = message.user_profiles, False
+        large = parts_in(profiles) > LARGE
+        pepper = self._pepper if self._settings.identity_erasure else None
         while True:
-            context = Context(
-                account=account,
-                request_id=message.id or "",
-                occurred_at=occurred_at,
-                now=now,
-                catalog=await self._catalogs.of(account, fresh=fresh),
-                pepper=self._pepper if self._settings.identity_erasure else None,
-            )
-            read = partial(read_profiles, message.user_profiles, context, self._records)
-            reading = activity.see_reading(await asyncio.to_thread(read) if large else read())
+            catalog = await self._catalogs.of(account, fresh=fresh)
+            context = Context(account, message.id or "", occurred_at, now, catalog, pepper)
+            if large:
+                reading = await asyncio.to_thread(read_profiles, profiles, context, self._records)
+            else:
+                reading = read_profiles(profiles, context, self._records)
+            activity.see_reading(reading)
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
                 return reading
@@ -254,11 +252,10 @@ def _read(read: Callable[[dict[str, Any]], M], raw: dict[str, Any]) -> M:
 
 def _count(profiles: int, reading: Reading) -> None:
     metrics.GATEWAY_PROFILES.inc(profiles)
-    enters = sum([count for (_, action), count in reading.received.items() if action == "ENTER"])
-    if enters:
-        _ENTERS.inc(enters)
-    if enters < reading.changes:
-        _EXITS.inc(reading.changes - enters)
+    if reading.enters:
+        _ENTERS.inc(reading.enters)
+    if reading.changes > reading.enters:
+        _EXITS.inc(reading.changes - reading.enters)
 
 
 def _now() -> int:

@@ -40,8 +40,8 @@ async def read(receive: Receive, scope: MutableMapping[str, Any], limit: int) ->
     length = header(headers, b"content-length")
     if length.isdigit() and int(length) > limit:
         raise Refused(answers.TOO_LARGE)
-    encoding = header(headers, b"content-encoding").strip().lower()
-    if encoding not in {"", "identity", "gzip"}:
+    encoding = header(headers, b"content-encoding")
+    if encoding and (encoding := encoding.strip().lower()) not in {"", "identity", "gzip"}:
         raise Refused(answers.UNKNOWN_ENCODING)
     unpack = zlib.decompressobj(31) if encoding == "gzip" else None
     body = bytearray()

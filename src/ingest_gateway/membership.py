@@ -45,6 +45,8 @@ class Reading:
 
     records: list[Outgoing] = field(default_factory=list)
     changes: int = 0
+    enters: int = 0
+    """those of the changes that are no exits"""
     dead_letters: int = 0
     """profiles and audiences that are broken"""
     letters: int = 0
@@ -63,6 +65,7 @@ class Reading:
         self.changes += len(changes)
         for audience_id, _, action in changes:
             self.received[audience_id, action] += 1
+            self.enters += action == "ENTER"
 
 
 def parts_in(profiles: list[Any]) -> int:
@@ -80,7 +83,7 @@ def parts_in(profiles: list[Any]) -> int:
 def read_profiles(profiles: list[Any], context: Context, records: Records) -> Reading:
     """Judge each profile alone: a bad one becomes a dead letter, its neighbours records."""
     reading = Reading()
-    writing = records.changes_of(context.account, context.occurred_at, context.now, context.request_id)
+    writer = records.writer(context.account, context.occurred_at, context.now, context.request_id)
     ahead = context.occurred_at > context.now + MAX_AHEAD_MS
     for raw in profiles:
         if ahead:
@@ -99,10 +102,10 @@ def read_profiles(profiles: list[Any], context: Context, records: Records) -> Re
             identities = _identities(raw, context)
             most = max(len(changes), len(identities))
             if most <= MAX_PARTS:
-                reading.records.append(writing.record(mpid, identities, changes))
+                reading.records.append(records.change(writer, mpid, identities, changes))
             else:
                 parts = [slice(first, first + MAX_PARTS) for first in range(0, most, MAX_PARTS)]
-                reading.records += [writing.record(mpid, identities[part], changes[part]) for part in parts]
+                reading.records += [records.change(writer, mpid, identities[part], changes[part]) for part in parts]
             reading.count(changes)
     if reading.left_out:
         reading.records.append(_left_out(reading, context, records))

@@ -35,10 +35,15 @@ class Records:
         self._codec = codec
         self._shards = shards
 
-    def changes_of(self, account: str, occurred_at: int, received_at: int, request_id: str) -> "ChangeRecords":
-        """Makes the records of one message's profiles."""
-        writer = self._codec.changes_of(account, occurred_at, received_at, request_id)
-        return ChangeRecords(writer, account, self._shards)
+    def writer(self, account: str, occurred_at: int, received_at: int, request_id: str) -> ChangeWriter:
+        """What the records of one message's profiles are written with."""
+        return self._codec.changes_of(account, occurred_at, received_at, request_id)
+
+    def change(self, writer: ChangeWriter, mpid: str, identities: list[str], changes: list[Change]) -> Outgoing:
+        """One profile's changes, in the visitor's partition."""
+        key = visitor_key(writer.account, mpid)
+        value = writer.write(mpid.encode(), identities, changes)
+        return Outgoing(CHANGES, shard_of(key, self._shards), key, value)
 
     def visitor_erased(self, record: VisitorErased) -> Outgoing:
         """An erasure by MPID, in the visitor's partition, so that it meets the changes in log order."""
@@ -88,24 +93,6 @@ class Records:
 
     def _outgoing(self, topic: str, key: bytes, value: bytes) -> Outgoing:
         return Outgoing(topic, shard_of(key, self._shards), key, value)
-
-
-class ChangeRecords:
-    """Records of one message's profiles."""
-
-    __slots__ = ("_account", "_shards", "_writer")
-
-    def __init__(self, writer: ChangeWriter, account: str, shards: int) -> None:
-        self._writer = writer
-        self._account = account
-        self._shards = shards
-
-    def record(self, mpid: str, identities: list[str], changes: list[Change]) -> Outgoing:
-        """One profile's changes, in the visitor's partition."""
-        key = visitor_key(self._account, mpid)
-        return Outgoing(
-            CHANGES, shard_of(key, self._shards), key, self._writer.write(mpid.encode(), identities, changes)
-        )
 
 
 def without_secrets(profile: Any) -> Any:
