@@ -14,6 +14,8 @@ from benchmarks.report import CEILING, Row, Speed, bounded, rounds
 
 MUST = 0.35
 MUST_CHANGES = 150_000
+RATE, RATE_S = 2000, 15
+MUST_P99_MS = 25
 _AUDIENCES = (7, 8)
 
 
@@ -35,11 +37,27 @@ def run(here: Machine) -> list[Row]:
             speed = closed_loop(f"{url}/firehose", process.pid, hundred, connections=8)
             changes = speed.core * 100 * len(_AUDIENCES)
             rows.append(bounded("gateway, 100 profiles a body", name, changes, "changes/s a core", least=MUST_CHANGES))
+            rows += _open_loop(here, name, url, _bodies(secret, 1))
         return rows
 
 
 def _measure(url: str, pid: int, script: Path) -> Speed:
     return closed_loop(f"{url}/firehose", pid, script)
+
+
+def _open_loop(here: Machine, name: str, url: str, bodies: list[bytes]) -> list[Row]:
+    """Latencies at a steady rate, whose generator shares the core of the servers."""
+    address = [part.lstrip("/") for part in url.split(":")[1:]]
+    command = ["-m", "benchmarks.open_loop", *address, str(RATE), str(RATE_S)]
+    found = here.output(command, SERVERS, given=b"\n".join(bodies))
+    refused, half, most, worst = map(float, found.split())
+    benchmark = f"gateway, open loop at {RATE:,}/s"
+    return [
+        bounded(benchmark, f"{name}: p50", half, "ms"),
+        bounded(benchmark, f"{name}: p99", most, "ms", most=MUST_P99_MS),
+        bounded(benchmark, f"{name}: greatest", worst, "ms"),
+        bounded(benchmark, f"{name}: not answered by 200", refused, "requests", most=0),
+    ]
 
 
 def _bodies(secret: str, profiles: int) -> list[bytes]:

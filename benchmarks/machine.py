@@ -90,10 +90,12 @@ class Machine:
                 process.kill()
                 process.wait()
 
-    def output(self, command: list[str], cores: list[int], within: float = 600.0) -> str:
-        """What a Python process on these cores writes to its standard output until it ends."""
+    def output(self, command: list[str], cores: list[int], within: float = 600.0, given: bytes = b"") -> str:
+        """What a Python process on these cores writes to its standard output until it ends; `given` is its input."""
         with pinned(cores):
-            done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, check=True, timeout=within)
+            done = subprocess.run(
+                [sys.executable, *command], input=given, stdout=subprocess.PIPE, check=True, timeout=within
+            )
         return done.stdout.decode()
 
     @contextlib.contextmanager

@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from audience_core.change_writer import ChangeWriter
 from audience_core.errors import PoisonRecord
 
 _MARKER = b"\xc3\x01"
@@ -110,12 +111,19 @@ class Codec:
     def encode(self, name: str, record: Mapping[str, Any]) -> bytes:
         """Encode a record of the named schema. Raises ValueError when it does not fit the schema."""
         out = io.BytesIO()
-        out.write(_header(name) if self._registry is None else struct.pack(">bI", 0, self._registry.id_of(name)))
+        out.write(self._framing(name))
         try:
             schemaless_writer(out, load_schema(name), record)
         except (TypeError, OverflowError) as error:  # a wrong type, and a number beyond 64 bits
             raise ValueError(f"{name}: {error}") from error
         return out.getvalue()
+
+    def changes_of(self, account: str, occurred_at: int, received_at: int, request_id: str) -> ChangeWriter:
+        """Writes the membership changes of one message, faster than `encode`."""
+        return ChangeWriter(self._framing("MembershipChange"), account, occurred_at, received_at, request_id)
+
+    def _framing(self, name: str) -> bytes:
+        return _header(name) if self._registry is None else struct.pack(">bI", 0, self._registry.id_of(name))
 
     def decode_all(self, values: Sequence[bytes | None]) -> list[tuple[str, Any] | PoisonRecord]:
         """As decode, for the values of a batch: for each its (record name, record), or what is wrong with it.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from audience_core.errors import RedisUnavailable
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
-from audience_core.redis.activity import ActivityStore, Heard, Moment, RequestNote
+from audience_core.redis.activity import KEY_FIELD, ActivityStore, Heard, Moment, RequestNote
 from audience_core.redis.control import KeyRecord
 from ingest_gateway.answers import Answer
 from ingest_gateway.membership import Reading
@@ -77,29 +77,33 @@ class ActivityLog:
     def note(self, kind: str, answer: Answer, seconds: float) -> None:
         """The request was answered. Never raises, never waits."""
         seen, now = _seen.get(), time.time_ns() // 1_000_000
-        account = seen.key["account"] if seen.key else None
+        key = seen.key
+        account = key["account"] if key else None
         heard = self._heard.get(account)
         if heard is None:
             heard = self._heard[account] = Heard()
         self._noted += 1
-        reason = _reason(answer, seen)
-        accepted = answer.status == 200 and not _is_revoked(seen)  # noqa: PLR2004 - the only success
+        revoked = key is not None and key["status"] == "revoked"
+        reason = "revoked_api_key" if revoked else _reason(answer, seen.reading)
+        accepted = answer.status == 200 and not revoked  # noqa: PLR2004 - the only success
         changes = seen.reading.changes if seen.reading and accepted else 0
-        _note_times(heard, kind, seen, now, accepted=accepted)
+        if revoked or seen.unknown_key:
+            heard.times["last_refused"] = now
+        if key is not None:
+            _note_times(heard.times, kind, key, seen.reading, now, accepted=accepted)
+            if changes and seen.reading is not None:
+                self._note_changes(key["account"], seen.reading, now // 60_000)
         if reason is not None:
             heard.rejected[reason] += 1
-        if changes:
-            self._note_changes(seen, now // 60_000)
-        if _has_room(heard, refused=reason is not None):
-            key_id = seen.key["id"] if seen.key else None
+        listed = heard.refusals if reason is not None else len(heard.requests) - heard.refusals
+        if listed < MAX_LISTED:
+            heard.refusals += reason is not None
+            key_id = key["id"] if key else None
             latency_ms = round(seconds * 1000, 2)
             heard.requests.append(RequestNote(now, kind, answer.status, changes, latency_ms, reason, key_id))
 
-    def _note_changes(self, seen: _Seen, minute: int) -> None:
-        if seen.key is None or seen.reading is None:
-            return
-        account = seen.key["account"]
-        for (audience_id, action), count in seen.reading.received.items():
+    def _note_changes(self, account: str, reading: Reading, minute: int) -> None:
+        for (audience_id, action), count in reading.received.items():
             moment = (account, audience_id, "e" if action == "ENTER" else "x", minute)
             if moment in self._changes or len(self._changes) < MAX_SERIES:
                 self._changes[moment] += count
@@ -135,39 +139,22 @@ class ActivityLog:
                 log.exception("activity_failed")
 
 
-def _is_revoked(seen: _Seen) -> bool:
-    return seen.key is not None and seen.key["status"] == "revoked"
-
-
-def _reason(answer: Answer, seen: _Seen) -> str | None:
+def _reason(answer: Answer, reading: Reading | None) -> str | None:
     """Code of why the request, or something in it, was refused."""
-    if _is_revoked(seen):
-        return "revoked_api_key"
     if answer.status != 200:  # noqa: PLR2004 - the only success
         return str(json.loads(answer.body)["error"])
-    return next(iter(seen.reading.refused), None) if seen.reading else None
+    return next(iter(reading.refused), None) if reading and reading.refused else None
 
 
-def _note_times(heard: Heard, kind: str, seen: _Seen, now: int, *, accepted: bool) -> None:
-    if seen.unknown_key or _is_revoked(seen):
-        heard.times["last_refused"] = now
-    if seen.key is None:
-        return
-    heard.times[f"key:{seen.key['id']}"] = now
+def _note_times(
+    times: dict[str, int], kind: str, key: KeyRecord, reading: Reading | None, now: int, *, accepted: bool
+) -> None:
+    times[KEY_FIELD + key["id"]] = now
     if not accepted:
         return
-    heard.times["last_message"] = now
-    if seen.reading is None:
+    times["last_message"] = now
+    if reading is None:
         if kind == "audience_membership_change_request":
-            heard.times["last_verification"] = now
-    elif seen.reading.changes:
-        heard.times["last_change"] = now
-
-
-def _has_room(heard: Heard, *, refused: bool) -> bool:
-    listed = len(heard.requests)
-    # while few are listed there is room in any case, and nothing to count
-    return listed < MAX_LISTED or (
-        listed < 2 * MAX_LISTED
-        and sum((request.reason is not None) == refused for request in heard.requests) < MAX_LISTED
-    )
+            times["last_verification"] = now
+    elif reading.changes:
+        times["last_change"] = now

@@ -4,8 +4,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import nullcontext
-from functools import partial
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -21,15 +20,17 @@ from ingest_gateway import activity, answers, body
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Disconnected, Receive, Refused
+from ingest_gateway.bounds import TaskBound
 from ingest_gateway.caches import CatalogCache, KeyRing
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.firehose import (
     MESSAGE_TYPES,
     ErasureMessage,
-    MembershipMessage,
+    Membership,
     Message,
     SubscriptionMessage,
     explain,
+    read_membership,
 )
 from ingest_gateway.membership import Context, Reading, parts_in, read_profiles
 from ingest_gateway.outgoing import Records
@@ -41,7 +42,7 @@ from ingest_gateway.subscriptions import Subscriptions
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-M = TypeVar("M", bound=Message)
+M = TypeVar("M")
 
 LARGE = 2000
 """A message with more audiences and identities is read in a thread: the other requests must not wait for it"""
@@ -49,6 +50,9 @@ MAX_SUBSCRIPTION = 100_000
 """Characters of a subscription's texts; it has to fit into one record of Kafka."""
 
 log = get_logger()
+# looked up once: `labels` takes longer than counting
+_requests = cache(lambda kind, status: metrics.GATEWAY_REQUESTS.labels(kind, str(status)))
+_ENTERS, _EXITS = metrics.GATEWAY_CHANGES.labels("enter"), metrics.GATEWAY_CHANGES.labels("exit")
 _REASONS: dict[type[RetryableError], str] = {
     KafkaUnavailable: "kafka",
     ProducerQueueFull: "producer_queue_full",
@@ -83,8 +87,10 @@ class Gateway:
         self._records = records
         self._ready = ready
         self._activity = activity_log
+        self._log = log.bind()  # filters at once what is below the level
         self._tracing = tracing
         self._pepper = settings.required_pepper()
+        self._body_bound = TaskBound(settings.request_timeout.total_seconds())
         self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
             "module_registration_request": self._register,
@@ -99,8 +105,11 @@ class Gateway:
             return
         path = scope["path"]
         if path == "/firehose":
-            with nullcontext() if self._tracing is None else self._tracing.request(scope["headers"]):
+            if self._tracing is None:
                 await self._firehose(scope, receive, send)
+            else:
+                with self._tracing.request(scope["headers"]):
+                    await self._firehose(scope, receive, send)
         elif path == "/metrics":
             await _send_probe(send, metrics_answer())
         elif path in {"/livez", "/readyz"}:
@@ -113,7 +122,7 @@ class Gateway:
         started = time.perf_counter()
         self._activity.begin()
         try:
-            async with asyncio.timeout(self._settings.request_timeout.total_seconds()):
+            with self._body_bound.within():
                 data = await body.read(receive, scope, self._settings.body_limit)
             started = time.perf_counter()
             message = body.parse(data)
@@ -139,13 +148,13 @@ class Gateway:
             answer = answers.INTERNAL
         await _send(send, answer)
         duration = time.perf_counter() - started
-        metrics.GATEWAY_REQUESTS.labels(kind, str(answer.status)).inc()
+        _requests(kind, answer.status).inc()
         metrics.GATEWAY_LATENCY.observe(duration)
         self._activity.note(kind, answer, duration)
         if self._tracing is not None:
             about: dict[str, str | int] = {"audience.message_type": kind, "http.response.status_code": answer.status}
             self._tracing.note(about | activity.counted(), failed=answer.status >= 500)  # noqa: PLR2004 - an error of ours
-        log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
+        self._log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
 
     async def _answer(self, kind: str, message: dict[str, Any], scope: Scope) -> Answer:
         if kind == "dsr_processing_request":
@@ -153,16 +162,16 @@ class Gateway:
         return await self._handlers[kind](message)
 
     async def _register(self, raw: dict[str, Any]) -> Answer:
-        message = _read(Message, raw)
+        message = _read(Message.model_validate, raw)
         fields = registration(identity_erasure=self._settings.identity_erasure)
         return answers.response("module_registration_response", message.id, **fields)
 
     async def _ignore_event(self, raw: dict[str, Any]) -> Answer:
-        return answers.event_ignored(_read(Message, raw).id)
+        return answers.event_ignored(_read(Message.model_validate, raw).id)
 
     async def _subscribe(self, raw: dict[str, Any]) -> Answer:
-        message = _read(SubscriptionMessage, raw)
-        key = await self._key(message)
+        message = _read(SubscriptionMessage.model_validate, raw)
+        key = await self._key(message.api_key)
         if key is None or key["status"] != "active":
             return answers.UNKNOWN_KEY
         now, occurred_at = _times(message)
@@ -174,16 +183,17 @@ class Gateway:
         return answers.subscribed(message.id, {EPOCH_SETTING: str(state["epoch"])})
 
     async def _change(self, raw: dict[str, Any]) -> Answer:
-        message = _read(MembershipMessage, raw)
+        message = _read(read_membership, raw)
         if message.api_key is None and not message.user_profiles:
             return answers.membership_changed(message.id)
-        key = await self._key(message)
+        key = await self._key(message.api_key)
         if key is None:
             return answers.UNKNOWN_KEY
         if key["status"] == "revoked":
             return answers.membership_changed(message.id, suspend=True)
         if message.user_profiles:
-            if seconds := self._quotas.take(key["account"], changes_in(message.user_profiles)):
+            quotas = self._quotas
+            if quotas.limited and (seconds := quotas.take(key["account"], changes_in(message.user_profiles))):
                 metrics.GATEWAY_THROTTLED.inc()
                 return answers.over_quota(seconds)
             reading = await self._reading_of(message, key["account"])
@@ -191,36 +201,34 @@ class Gateway:
             _count(len(message.user_profiles), reading)
         return answers.membership_changed(message.id)
 
-    async def _reading_of(self, message: MembershipMessage, account: str) -> Reading:
+    async def _reading_of(self, message: Membership, account: str) -> Reading:
         now, occurred_at = _times(message)
-        fresh = False
-        large = parts_in(message.user_profiles) > LARGE
+        profiles, fresh = message.user_profiles, False
+        large = parts_in(profiles) > LARGE
+        pepper = self._pepper if self._settings.identity_erasure else None
         while True:
-            context = Context(
-                account=account,
-                request_id=message.id or "",
-                occurred_at=occurred_at,
-                now=now,
-                catalog=await self._catalogs.of(account, fresh=fresh),
-                pepper=self._pepper if self._settings.identity_erasure else None,
-            )
-            read = partial(read_profiles, message.user_profiles, context, self._records)
-            reading = activity.see_reading(await asyncio.to_thread(read) if large else read())
+            catalog = await self._catalogs.of(account, fresh=fresh)
+            context = Context(account, message.id or "", occurred_at, now, catalog, pepper)
+            if large:
+                reading = await asyncio.to_thread(read_profiles, profiles, context, self._records)
+            else:
+                reading = read_profiles(profiles, context, self._records)
+            activity.see_reading(reading)
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
                 return reading
             fresh = True
 
     async def _erase(self, raw: dict[str, Any], *, trusted: bool) -> Answer:
-        message = _read(ErasureMessage, raw)
-        key = await self._key(message)
+        message = _read(ErasureMessage.model_validate, raw)
+        key = await self._key(message.api_key)
         if key is None and message.api_key is not None:
             return answers.UNKNOWN_KEY
         await self._erasures.apply(message, key["account"] if key else None, self._publisher, trusted=trusted)
         return answers.erased(message.id)
 
-    async def _key(self, message: Message) -> KeyRecord | None:
-        return None if message.api_key is None else activity.see_key(await self._keys.find(message.api_key))
+    async def _key(self, secret: str | None) -> KeyRecord | None:
+        return None if secret is None else activity.see_key(await self._keys.find(secret))
 
     def _is_mparticle(self, scope: Scope) -> bool:
         token = self._settings.firehose_token.get_secret_value()
@@ -235,25 +243,26 @@ def _type_of(message: dict[str, Any]) -> str:
     return kind
 
 
-def _read(model: type[M], raw: dict[str, Any]) -> M:
+def _read(read: Callable[[dict[str, Any]], M], raw: dict[str, Any]) -> M:
     try:
-        return model.model_validate(raw)
+        return read(raw)
     except ValidationError as error:
         raise Refused(answers.unreadable(explain(error))) from None
 
 
 def _count(profiles: int, reading: Reading) -> None:
     metrics.GATEWAY_PROFILES.inc(profiles)
-    enters = sum(count for (_, action), count in reading.received.items() if action == "ENTER")
-    metrics.GATEWAY_CHANGES.labels("enter").inc(enters)
-    metrics.GATEWAY_CHANGES.labels("exit").inc(reading.changes - enters)
+    if reading.enters:
+        _ENTERS.inc(reading.enters)
+    if reading.changes > reading.enters:
+        _EXITS.inc(reading.changes - reading.enters)
 
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _times(message: Message) -> tuple[int, int]:
+def _times(message: Message | Membership) -> tuple[int, int]:
     """(now, when the message's content happened); the latter is 0 when the sender did not say."""
     return _now(), max(message.timestamp_ms or 0, 0)
 

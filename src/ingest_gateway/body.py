@@ -26,7 +26,10 @@ class Disconnected(Exception):
 
 def header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:
     """First header of this (lower-case) name, or an empty text."""
-    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
 
 
 async def read(receive: Receive, scope: MutableMapping[str, Any], limit: int) -> bytes:
@@ -37,8 +40,8 @@ async def read(receive: Receive, scope: MutableMapping[str, Any], limit: int) ->
     length = header(headers, b"content-length")
     if length.isdigit() and int(length) > limit:
         raise Refused(answers.TOO_LARGE)
-    encoding = header(headers, b"content-encoding").strip().lower()
-    if encoding not in {"", "identity", "gzip"}:
+    encoding = header(headers, b"content-encoding")
+    if encoding and (encoding := encoding.strip().lower()) not in {"", "identity", "gzip"}:
         raise Refused(answers.UNKNOWN_ENCODING)
     unpack = zlib.decompressobj(31) if encoding == "gzip" else None
     body = bytearray()

@@ -35,6 +35,8 @@ from ingest_gateway.subscriptions import Subscriptions
 
 log = get_logger()
 KAFKA_EVERY_S = 2.0
+LINGER_MS = 3
+"""An answer may take 100 ms; records that wait this much for company cost a busy gateway a tenth less."""
 
 
 def run() -> int:
@@ -72,7 +74,7 @@ class _KafkaHealth:
 async def _serve(settings: GatewaySettings, listener: socket.socket, network: dict[str, Any]) -> None:
     pepper = settings.required_pepper()
     client = connect_async(settings)
-    producer = RecordProducer(settings, "gateway")
+    producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
     control, catalog_store = ControlStore(client, pepper), AsyncCatalogStore(client)
     keys, catalogs, health = KeyRing(control, pepper), CatalogCache(catalog_store), _KafkaHealth(producer)
     codec = make_codec(settings)

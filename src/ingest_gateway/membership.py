@@ -1,21 +1,21 @@
 """Judges a membership message profile by profile and turns it into records."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from audience_core.change_writer import Change
 from audience_core.domain.identities import hmac_of_profile_identity
-from audience_core.domain.records import AudienceChange, MembershipAction, MembershipChange
+from audience_core.domain.records import MembershipAction
 from audience_core.domain.subscriptions import epoch_of_change
 from audience_core.kafka.producer import Outgoing
 from audience_core.observability import metrics
 from audience_core.redis.catalog import Catalog
-from ingest_gateway.firehose import AudienceItem, Identity, Profile, explain
+from ingest_gateway.firehose import explain, read_identity, read_item, read_profile
 from ingest_gateway.outgoing import MAX_ITEMS, MAX_LETTERS, MAX_PARTS, Records, without_secrets
-from ingest_gateway.registration import EPOCH_SETTING
 
 MAX_AHEAD_MS = 86_400_000
 _EPOCH_DIGITS = 10
@@ -24,8 +24,7 @@ _LISTS = ("audiences", *_IDENTITY_FIELDS)
 _ACTIONS: dict[str, MembershipAction] = {"add": "ENTER", "delete": "EXIT"}
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What the profiles of one message share. Times are milliseconds."""
 
     account: str
@@ -37,125 +36,134 @@ class Context:
     """None when identities are not to be indexed"""
 
 
-@dataclass
+_counts: Any = partial(defaultdict, int)
+
+
+@dataclass(slots=True)
 class Reading:
     """What came of a message."""
 
     records: list[Outgoing] = field(default_factory=list)
     changes: int = 0
+    enters: int = 0
+    """those of the changes that are no exits"""
     dead_letters: int = 0
     """profiles and audiences that are broken"""
     letters: int = 0
     """records about them"""
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, int] = field(default_factory=_counts)
     """reason → those that no record is about"""
     unsubscribed: int = 0
     """changes dropped because the catalog in memory says that the audience is removed"""
-    received: Counter[tuple[int, MembershipAction]] = field(default_factory=Counter)
+    received: dict[tuple[int, MembershipAction], int] = field(default_factory=_counts)
     """(audience id, action) → changes"""
-    refused: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, int] = field(default_factory=_counts)
     """reason → profiles, audiences or changes that came to nothing"""
+
+    def count(self, changes: list[Change]) -> None:
+        """These changes become records."""
+        self.changes += len(changes)
+        for audience_id, _, action in changes:
+            self.received[audience_id, action] += 1
+            self.enters += action == "ENTER"
 
 
 def parts_in(profiles: list[Any]) -> int:
     """Profiles, audiences and identities that there are to read, broken ones included."""
-    lists = (profile.get(name) for profile in profiles if isinstance(profile, dict) for name in _LISTS)
-    return len(profiles) + sum(len(listed) for listed in lists if isinstance(listed, list))
+    parts = len(profiles)
+    for profile in profiles:
+        if isinstance(profile, dict):
+            for name in _LISTS:
+                listed = profile.get(name)
+                if isinstance(listed, list):
+                    parts += len(listed)
+    return parts
 
 
 def read_profiles(profiles: list[Any], context: Context, records: Records) -> Reading:
     """Judge each profile alone: a bad one becomes a dead letter, its neighbours records."""
     reading = Reading()
+    writer = records.writer(context.account, context.occurred_at, context.now, context.request_id)
+    ahead = context.occurred_at > context.now + MAX_AHEAD_MS
     for raw in profiles:
-        if context.occurred_at > context.now + MAX_AHEAD_MS:
+        if ahead:
             _reject(reading, context, records, "occurred_in_future", "timestamp_ms: over a day ahead", raw)
             continue
         try:
-            profile = Profile.model_validate(raw)
+            mpid, audiences = read_profile(raw)
         except ValidationError as error:
             _reject(reading, context, records, "profile_malformed", error, raw)
             continue
-        if not profile.mpid:
+        if not mpid:
             _reject(reading, context, records, "mpid_missing", "mpid: absent or empty", raw)
             continue
-        _read_profile(profile, profile.mpid, context, records, reading)
+        changes = _changes(mpid, audiences, context, records, reading)
+        if changes:
+            identities = _identities(raw, context)
+            most = max(len(changes), len(identities))
+            if most <= MAX_PARTS:
+                reading.records.append(records.change(writer, mpid, identities, changes))
+            else:
+                parts = [slice(first, first + MAX_PARTS) for first in range(0, most, MAX_PARTS)]
+                reading.records += [records.change(writer, mpid, identities[part], changes[part]) for part in parts]
+            reading.count(changes)
     if reading.left_out:
         reading.records.append(_left_out(reading, context, records))
     return reading
 
 
-def _read_profile(profile: Profile, mpid: str, context: Context, records: Records, reading: Reading) -> None:
-    changes = list(_changes(profile, context, records, reading))
-    if not changes:
-        return
-    identities = _identities(profile, context)
-    for first in range(0, max(len(changes), len(identities)), MAX_PARTS):
-        record = MembershipChange(
-            account=context.account,
-            mpid=mpid,
-            occurred_at=context.occurred_at,
-            received_at=context.now,
-            request_id=context.request_id,
-            identities=identities[first : first + MAX_PARTS],
-            changes=changes[first : first + MAX_PARTS],
-        )
-        reading.records.append(records.change(record))
-    reading.changes += len(changes)
-    for change in changes:
-        reading.received[change["audience_id"], change["action"]] += 1
-
-
-def _changes(profile: Profile, context: Context, records: Records, reading: Reading) -> Iterator[AudienceChange]:
+def _changes(mpid: str, audiences: list[Any], context: Context, records: Records, reading: Reading) -> list[Change]:
+    changes: list[Change] = []
     broken: list[Any] = []
     why: ValidationError | str = ""
-    for raw in profile.audiences:
+    for raw in audiences:
         try:
-            item = AudienceItem.model_validate(raw)
+            audience_id, action, echo = read_item(raw)
         except ValidationError as error:
             why = why or error
             broken.append(raw)
             continue
-        if item.action == "attribute_update":
+        if action == "attribute_update":
             metrics.GATEWAY_SKIPPED.labels("attribute_update").inc()
             continue
-        epoch = epoch_of_change(
-            context.catalog.get(item.audience_id), echoed=_echoed(item), occurred_at=context.occurred_at
-        )
+        known = context.catalog.get(audience_id)
+        epoch = epoch_of_change(known, echoed=_echoed(echo), occurred_at=context.occurred_at)
         if epoch is None:
             reading.unsubscribed += 1
             reading.refused["audience_removed"] += 1
             metrics.GATEWAY_SKIPPED.labels("audience_removed").inc()
             continue
-        yield AudienceChange(audience_id=item.audience_id, epoch=epoch, action=_ACTIONS[item.action])
+        changes.append((audience_id, epoch, _ACTIONS[action]))
     if broken:
-        kept = {"mpid": profile.mpid, "audiences": broken[:MAX_ITEMS]}
+        kept = {"mpid": mpid, "audiences": broken[:MAX_ITEMS]}
         _reject(reading, context, records, "audience_malformed", why, kept, count=len(broken))
+    return changes
 
 
-def _echoed(item: AudienceItem) -> int | None:
-    text = item.audience_subscription_settings.get(EPOCH_SETTING, "")
+def _echoed(text: str) -> int | None:
+    if not text:
+        return None
     # a long row of digits is no epoch, and Python refuses to read a very long one
     known = len(text) <= _EPOCH_DIGITS and text.isascii() and text.isdigit() and int(text) < 2**31
     return int(text) if known else None
 
 
-def _identities(profile: Profile, context: Context) -> list[str]:
+def _identities(profile: dict[str, Any], context: Context) -> list[str]:
     """HMACs, each once. What can't be read as an identity can't be erased by it either, and is left out."""
     if context.pepper is None:
         return []
     found: dict[str, None] = {}
     for name in _IDENTITY_FIELDS:
-        listed = getattr(profile, name)
-        for raw in listed if isinstance(listed, list) else []:
+        listed = profile.get(name)
+        if not isinstance(listed, list):
+            continue
+        for raw in listed:
             try:
-                identity = Identity.model_validate(raw)
+                kind, encoding, value = read_identity(raw)
             except ValidationError:
                 metrics.GATEWAY_SKIPPED.labels("identity_malformed").inc()
                 continue
-            hashed = hmac_of_profile_identity(
-                context.pepper, context.account, identity.type, identity.encoding, identity.value
-            )
-            found[hashed] = None
+            found[hmac_of_profile_identity(context.pepper, context.account, kind, encoding, value)] = None
     return list(found)
 
 
@@ -196,7 +204,7 @@ def _left_out(reading: Reading, context: Context, records: Records) -> Outgoing:
     return records.dead_letter(
         account=context.account,
         reason="left_out",
-        detail=f"{reading.left_out.total()} more of this message, by reason in the payload",
+        detail=f"{sum(reading.left_out.values())} more of this message, by reason in the payload",
         kind="MESSAGE",
         request_id=context.request_id,
         occurred_at=context.occurred_at,

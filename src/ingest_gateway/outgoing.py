@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from audience_core.change_writer import Change, ChangeWriter
 from audience_core.codec import Codec
 from audience_core.domain.partitioning import audience_key, shard_of, visitor_key
 from audience_core.domain.records import (
@@ -10,7 +11,6 @@ from audience_core.domain.records import (
     DeadLetter,
     DeadLetterKind,
     IdentitiesErased,
-    MembershipChange,
     VisitorErased,
 )
 from audience_core.kafka.producer import Outgoing
@@ -35,10 +35,15 @@ class Records:
         self._codec = codec
         self._shards = shards
 
-    def change(self, record: MembershipChange) -> Outgoing:
+    def writer(self, account: str, occurred_at: int, received_at: int, request_id: str) -> ChangeWriter:
+        """What the records of one message's profiles are written with."""
+        return self._codec.changes_of(account, occurred_at, received_at, request_id)
+
+    def change(self, writer: ChangeWriter, mpid: str, identities: list[str], changes: list[Change]) -> Outgoing:
         """One profile's changes, in the visitor's partition."""
-        key = visitor_key(record["account"], record["mpid"])
-        return self._outgoing(CHANGES, key, self._codec.encode("MembershipChange", record))
+        key = visitor_key(writer.account, mpid)
+        value = writer.write(mpid.encode(), identities, changes)
+        return Outgoing(CHANGES, shard_of(key, self._shards), key, value)
 
     def visitor_erased(self, record: VisitorErased) -> Outgoing:
         """An erasure by MPID, in the visitor's partition, so that it meets the changes in log order."""

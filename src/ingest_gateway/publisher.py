@@ -12,6 +12,7 @@ from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.observability import metrics
 from audience_core.observability.tracing import Tracing
+from ingest_gateway.bounds import Bound
 
 _Outcome = tuple["asyncio.Future[None]", KafkaError | None]
 
@@ -46,7 +47,7 @@ class KafkaPublisher:
 
     def __init__(self, producer: RecordProducer, ack_timeout: float) -> None:
         self._producer = producer
-        self._ack_timeout = ack_timeout
+        self._bound: Bound[asyncio.Future[None]] = Bound(ack_timeout, _give_up)
         self._loop = asyncio.get_running_loop()
         self._settled: deque[_Outcome] = deque()
 
@@ -55,12 +56,13 @@ class KafkaPublisher:
         if not records:
             return
         started = time.perf_counter()
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._bound.begin(done)
         try:
-            async with asyncio.timeout(self._ack_timeout):
-                await self.deliver(records)
-        except TimeoutError:
-            raise KafkaUnavailable("Kafka did not acknowledge in time") from None
+            self._producer.send(records, lambda error: self._settle(done, error))
+            await done
         finally:
+            self._bound.end(done)
             metrics.GATEWAY_ACK.observe(time.perf_counter() - started)
 
     async def deliver(self, records: Sequence[Outgoing]) -> None:
@@ -84,3 +86,8 @@ class KafkaPublisher:
                 done.set_result(None)
             else:
                 done.set_exception(KafkaUnavailable(f"Kafka did not take a record: {error.name()}"))
+
+
+def _give_up(done: "asyncio.Future[None]") -> None:
+    if not done.done():
+        done.set_exception(KafkaUnavailable("Kafka did not acknowledge in time"))

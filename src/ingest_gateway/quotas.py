@@ -19,6 +19,7 @@ class Quotas:
     def __init__(self, rate: float, burst: float, clock: Clock = time.monotonic) -> None:
         """`rate` in changes a second, 0 for no limit; `burst` in changes, 0 for ten seconds' worth."""
         self._rate = rate
+        self.limited = rate > 0
         self._burst = burst or 10 * rate
         self._clock = clock
         self._buckets: dict[str, tuple[float, float]] = {}
@@ -26,7 +27,7 @@ class Quotas:
 
     def take(self, account: str, changes: int) -> int:
         """Return 0 when granted, else after how many whole seconds to try again."""
-        if self._rate <= 0:
+        if not self.limited:
             return 0
         now = self._clock()
         tokens, counted_at = self._buckets.get(account, (self._burst, now))

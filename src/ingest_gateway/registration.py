@@ -2,6 +2,7 @@
 
 from typing import Any
 
+API_KEY_SETTING = "apiKey"
 EPOCH_SETTING = "audienceEpoch"
 
 # What an erasure may name (docs/protocol.md), in the words of a profile.
@@ -20,7 +21,7 @@ _DEVICE_IDENTITIES = (
 
 _API_KEY = {
     "type": "text",
-    "id": "apiKey",
+    "id": API_KEY_SETTING,
     "name": "API Key",
     "description": "The API key generated in AB Tasty under Integrations › API key.",
     "visible": True,

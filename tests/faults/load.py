@@ -5,13 +5,15 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Self, cast
+from typing import Self
 
 from audience_core.codec import Codec
+from audience_core.domain.partitioning import shard_of, visitor_key
 from audience_core.domain.records import AudienceChange, AudienceSubscription, MembershipChange, VisitorErased
 from audience_core.errors import RetryableError
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.settings import CoreSettings
+from audience_core.topics import CHANGES
 from ingest_gateway.outgoing import Records
 
 ACCOUNTS = ("acme", "other")
@@ -77,7 +79,8 @@ class Sender:
 
     def __init__(self, settings: CoreSettings) -> None:
         self.producer = RecordProducer(settings, "the-tests", linger_ms=0)
-        self._records = Records(Codec(), settings.shards)
+        self._codec, self._shards = Codec(), settings.shards
+        self._records = Records(self._codec, settings.shards)
         self.acknowledged: set[str] = set()
 
     def send(self, records: "list[MembershipChange] | list[VisitorErased]") -> None:
@@ -95,7 +98,9 @@ class Sender:
 
     def _outgoing(self, record: MembershipChange | VisitorErased) -> Outgoing:
         if "changes" in record:
-            return self._records.change(cast(MembershipChange, record))
+            key = visitor_key(record["account"], record["mpid"])
+            value = self._codec.encode("MembershipChange", record)
+            return Outgoing(CHANGES, shard_of(key, self._shards), key, value)
         return self._records.visitor_erased(record)
 
 

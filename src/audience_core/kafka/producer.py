@@ -31,20 +31,21 @@ in-sync replicas, else with one of the errors."""
 
 
 class _Batch:
+    """Counts a batch's acknowledgements. Only one thread at a time serves them, so it needs no lock."""
+
+    __slots__ = ("_error", "_left", "_settled")
+
     def __init__(self, size: int, settled: Settled) -> None:
         self._left = size
         self._error: KafkaError | None = None
         self._settled = settled
-        self._lock = threading.Lock()
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             metrics.KAFKA_FAILED.labels(message.topic() or "").inc()
-        with self._lock:
-            self._left -= 1
-            self._error = error or self._error
-            done = self._left == 0
-        if done:
+            self._error = error
+        self._left -= 1
+        if self._left == 0:
             self._settled(self._error)
 
 
@@ -69,7 +70,7 @@ class RecordProducer:
 
     def send(self, records: Sequence[Outgoing], settled: Settled) -> None:
         """Queue records. Raises ProducerQueueFull when there is no room; those already queued may still go."""
-        batch = _Batch(len(records), settled)
+        delivered = _Batch(len(records), settled).delivered
         for record in records:
             try:
                 self._producer.produce(
@@ -77,7 +78,7 @@ class RecordProducer:
                     record.value,
                     record.key,
                     partition=record.partition,
-                    on_delivery=batch.delivered,
+                    on_delivery=delivered,
                     headers=None if record.traceparent is None else [(HEADER, record.traceparent)],
                 )
             except BufferError as error:
@@ -113,10 +114,9 @@ class RecordProducer:
 
     def close(self, timeout: float = 5.0) -> int:
         """Wait for what is queued; return how many records were left."""
-        left = int(self._producer.flush(timeout))
         self._stopping.set()
-        self._thread.join(2.0)
-        return left
+        self._thread.join(2.0)  # `flush` serves acknowledgements too, and must be alone
+        return int(self._producer.flush(timeout))
 
     def _serve(self) -> None:
         while not self._stopping.is_set():

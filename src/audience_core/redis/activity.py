@@ -55,6 +55,8 @@ class Heard:
     rejected: Counter[str] = field(default_factory=Counter)
     """reason code → how often"""
     requests: list[RequestNote] = field(default_factory=list)
+    refusals: int = 0
+    """how many of the requests have a reason"""
 
 
 Moment = tuple[str, int, str, int]
