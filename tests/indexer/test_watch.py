@@ -123,11 +123,11 @@ def test_every_node_of_a_cluster_tells_how_full_it_is(settings: IndexerSettings,
             client.execute_command("CLUSTER MEET", "127.0.0.1", other, bus)
             eventually(lambda: client.execute_command("CLUSTER INFO")["cluster_state"], 20, "ok")
         url = type(settings.redis_url)(f"redis://127.0.0.1:{port}")
-        client: Any = connect(settings.model_copy(update={"redis_url": url, "redis_mode": "cluster"}))
-        used = usage(client)
-        client.close()
-        for node in client.nodes_manager.startup_nodes.values():  # redis-py leaves the first connection open
-            node.redis_connection.close()
+        cluster: Any = connect(settings.model_copy(update={"redis_url": url, "redis_mode": "cluster"}))
+        used = usage(cluster)
+        cluster.close()
+        for node in cluster.get_nodes():  # redis-py leaves its connections open
+            node.redis_connection.connection_pool.disconnect()
     assert {int(node.rpartition(":")[2]) for node in used} == {port, other}
     assert all(0 < one.memory < one.limit for one in used.values())
 
