@@ -44,7 +44,8 @@ class OpenLoop:
                 tasks.create_task(self._post(body, due))
         for _, writer in self._idle:
             writer.close()
-            await writer.wait_closed()
+            with contextlib.suppress(ConnectionError):  # the server may have closed it by now
+                await writer.wait_closed()
         self._idle.clear()
 
     async def _post(self, body: bytes, due: float) -> None:
