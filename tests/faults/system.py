@@ -115,7 +115,7 @@ class System:
             "AUDIENCE_API_PORT": "0",
             "AUDIENCE_METRICS_PORT": "0",
             "AUDIENCE_PEPPER": "a pepper of the tests",
-            "AUDIENCE_ADMIN_TOKEN": "an admin token of the tests",
+            "AUDIENCE_ADMIN_TOKEN": "an-admin-token-of-the-tests",
             "AUDIENCE_LOG_FORMAT": "json",
             **redis,
             **environment,

@@ -58,6 +58,7 @@ class ScriptLine:
         try:
             if connection is None:
                 connection = self._connections[server] = pool.make_connection()
+                connection.connect()  # with Sentinels, this alone asks who is master
                 connection.send_command("SCRIPT", "LOAD", source(self._name))
                 connection.read_response()
             # packed by hiredis itself: redis-py looks at each of thousands of arguments first, three times the work
