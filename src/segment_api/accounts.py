@@ -44,6 +44,10 @@ class AccountCache:
         """
         return await self._views.get(account, version)
 
+    def current(self, account: str, version: str | None) -> AccountView | None:
+        """As view, but None when that would have to ask Redis."""
+        return self._views.current(account, version)
+
     async def populated(self, account: str) -> Populated:
         """Return the account's audiences as they are now. Raises RedisUnavailable."""
         async with async_redis_faults("reading the listing"):

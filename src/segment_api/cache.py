@@ -39,12 +39,19 @@ class AccountValues(Generic[V]):
         entry = self._entries.get(account)
         return entry.value if entry else None
 
+    def current(self, account: str, version: str | None = None) -> V | None:
+        """The value as of `version`, when it is in memory and young enough."""
+        entry = self._entries.get(account)
+        if entry is None or entry.version != version or time.monotonic() >= entry.expires_at:
+            return None
+        self._entries.move_to_end(account)
+        return entry.value
+
     async def get(self, account: str, version: str | None = None) -> V:
         """Return the value as of `version` or later. Raises what loading raises."""
-        entry = self._entries.get(account)
-        if entry is not None and entry.version == version and time.monotonic() < entry.expires_at:
-            self._entries.move_to_end(account)
-            return entry.value
+        value = self.current(account, version)
+        if value is not None:
+            return value
         # shielded, because the one who gives up must not end it for the others
         task = self._loading.get((account, version))
         if task is None:

@@ -16,6 +16,7 @@ from audience_core.observability.logging import configure, get_logger
 from audience_core.redis.connect import connect_async
 from audience_core.serving import network_options
 from audience_core.settings import load
+from audience_core.whole_answers import WholeAnswersProtocol
 from segment_api.app import create_app
 from segment_api.console.services import Replay
 from segment_api.settings import ApiSettings
@@ -82,7 +83,7 @@ async def _serve(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=WholeAnswersProtocol,
         lifespan="off",
         access_log=False,
         log_config=None,

@@ -31,6 +31,8 @@ _PREFLIGHT: list[Header] = [
     (b"access-control-max-age", b"86400"),
 ]
 _NOTHING = b"[]"
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_OK = API_REQUESTS.labels("segments", "200")
 
 log = get_logger()
 
@@ -65,7 +67,7 @@ class SegmentsEndpoint:
             status, body = await self._answer(scope["path"])
             headers = _HEADERS if status == 200 else [*_HEADERS, RETRY_AFTER]  # noqa: PLR2004
             API_LATENCY.observe(time.perf_counter() - started)
-        API_REQUESTS.labels("segments", str(status)).inc()
+        (_OK if status == 200 else API_REQUESTS.labels("segments", str(status))).inc()  # noqa: PLR2004
         await answer(scope, send, status, body, headers)
 
     async def _answer(self, path: str) -> tuple[int, bytes]:
@@ -98,14 +100,18 @@ class SegmentsEndpoint:
         members, found, version, *erased = await self._reader.ask(*asked)
         guards = dict(zip(found[::2], found[1::2], strict=True))
         # without a version there is no audience that a segment could name
-        async with asyncio.timeout_at(until):  # it is nearly always in memory, and so is the view below
-            served = NONE_SERVED if version is None else await self._served.of(account, version)
+        served = NONE_SERVED if version is None else self._served.current(account, version)
+        if served is None:  # it is nearly always in memory, and so is the view below
+            async with asyncio.timeout_at(until):
+                served = await self._served.of(account, version)
         # somebody unknown can match a NOT, somebody erased can't
         if not members and not guards and (not served.segments or erased != [0]):
             return _NOTHING
-        async with asyncio.timeout_at(until):
-            view = await self._accounts.view(account, version)
+        view = self._accounts.current(account, version)
+        if view is None:
+            async with asyncio.timeout_at(until):
+                view = await self._accounts.view(account, version)
         now_ms = time.time_ns() // 1_000_000
         saved = served.values if served.segments else None
         rows = build_rows(visitor_id, members, guards, view.catalog, partner=view.partner, now_ms=now_ms, saved=saved)
-        return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+        return _as_json(rows).encode()

@@ -66,6 +66,10 @@ class ServedCache:
         """Return the account's served segments as of a version of its catalog."""
         return await self._served.get(account, version)
 
+    def current(self, account: str, version: str | None) -> Served | None:
+        """As of, but None when that would have to ask Redis."""
+        return self._served.current(account, version)
+
     async def _load(self, account: str, version: str | None) -> Served:
         async with async_redis_faults("reading the served segments"):
             stored = await self._client.hvals(keys.segments(account))

@@ -232,3 +232,10 @@ def test_hostile_ids_on_the_segment_api_are_unknown_visitors(stack: Stack) -> No
         assert answer.json() == []
     for account in ("no-such", "a:b", "*", "x" * 300):
         assert stack.segments_answer("1", account).json() == []
+
+
+def test_an_answer_to_head_arrives_though_no_body_follows(stack: Stack) -> None:
+    for url in (f"{stack.ready['gateway_url']}/livez", f"{stack.ready['api_url']}/accounts/demo/segments/1"):
+        for _ in range(2):  # on a kept connection too
+            answer = stack.http.head(url, timeout=5)
+            assert (answer.status_code, answer.content) == (200, b"")

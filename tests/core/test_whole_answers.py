@@ -4,9 +4,10 @@ from typing import Any, cast
 
 import pytest
 
-from ingest_gateway.deadlines import _WholeAnswers
+from audience_core.whole_answers import WholeAnswers
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Sent:
@@ -33,6 +34,7 @@ class Sent:
         ([HEAD, b"[]", HEAD, b"{}"], [HEAD + b"[]", HEAD + b"{}"]),
         ([b"HTTP/1.1 100 Continue\r\n\r\n", HEAD, b"[]"], [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD + b"[]"]),
         ([b"HTTP/1.1 400 Bad Request\r\n\r\nno"], [b"HTTP/1.1 400 Bad Request\r\n\r\nno"]),
+        ([STREAM, b"1"], [STREAM, b"1"]),
         ([], []),
         ([HEAD], [HEAD]),
     ],
@@ -41,7 +43,7 @@ def test_what_is_written_is_sent_whole_and_nothing_is_left_when_it_closes(
     parts: list[bytes], written: list[bytes]
 ) -> None:
     sent = Sent()
-    transport = _WholeAnswers(cast(Any, sent))
+    transport = WholeAnswers(cast(Any, sent))
     for part in parts:
         transport.write(part)
     transport.close()
