@@ -116,7 +116,7 @@ MUTANTS = (
     Mutant(
         "suppression",
         _APPLY,
-        "if aged and is_suppressed(mpid, received_at) then",
+        "if aged and received_at - newest_erasure <= suppression and is_suppressed(mpid, received_at) then",
         "if false then",
         _SCRIPT_TESTS + "an_erased_visitor_stays_erased_within_the_suppression_and_comes_back_after",
     ),
@@ -132,6 +132,20 @@ MUTANTS = (
         _APPLY,
         "received_at - erased_at <= suppression",
         "true",
+        _SCRIPT_TESTS + "an_erased_visitor_comes_back_though_another_one_was_erased_since",
+    ),
+    Mutant(
+        "suppression: looked for to its last millisecond",
+        _APPLY,
+        "received_at - newest_erasure <= suppression",
+        "received_at - newest_erasure < suppression",
+        _SCRIPT_TESTS + "an_erased_visitor_stays_erased_within_the_suppression_and_comes_back_after",
+    ),
+    Mutant(
+        "suppression: looked for after an erasure by MPID",
+        _APPLY,
+        "      note_erasure(ARGV[i + 2])\n",
+        "",
         _SCRIPT_TESTS + "an_erased_visitor_stays_erased_within_the_suppression_and_comes_back_after",
     ),
     Mutant(
