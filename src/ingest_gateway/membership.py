@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from audience_core.change_writer import Change
+from audience_core.change_writer import Change, ChangeWriter
 from audience_core.domain.identities import hmac_of_profile_identity
 from audience_core.domain.records import MembershipAction
 from audience_core.domain.subscriptions import epoch_of_change
@@ -83,33 +83,37 @@ def parts_in(profiles: list[Any]) -> int:
 def read_profiles(profiles: list[Any], context: Context, records: Records) -> Reading:
     """Judge each profile alone: a bad one becomes a dead letter, its neighbours records."""
     reading = Reading()
-    writer = records.writer(context.account, context.occurred_at, context.now, context.request_id)
-    ahead = context.occurred_at > context.now + MAX_AHEAD_MS
-    for raw in profiles:
-        if ahead:
+    if context.occurred_at > context.now + MAX_AHEAD_MS:  # perhaps beyond what a record can hold
+        for raw in profiles:
             _reject(reading, context, records, "occurred_in_future", "timestamp_ms: over a day ahead", raw)
-            continue
-        try:
-            mpid, audiences = read_profile(raw)
-        except ValidationError as error:
-            _reject(reading, context, records, "profile_malformed", error, raw)
-            continue
-        if not mpid:
-            _reject(reading, context, records, "mpid_missing", "mpid: absent or empty", raw)
-            continue
-        changes = _changes(mpid, audiences, context, records, reading)
-        if changes:
-            identities = _identities(raw, context)
-            most = max(len(changes), len(identities))
-            if most <= MAX_PARTS:
-                reading.records.append(records.change(writer, mpid, identities, changes))
-            else:
-                parts = [slice(first, first + MAX_PARTS) for first in range(0, most, MAX_PARTS)]
-                reading.records += [records.change(writer, mpid, identities[part], changes[part]) for part in parts]
-            reading.count(changes)
+    else:
+        writer = records.writer(context.account, context.occurred_at, context.now, context.request_id)
+        for raw in profiles:
+            _read_one(raw, writer, context, records, reading)
     if reading.left_out:
         reading.records.append(_left_out(reading, context, records))
     return reading
+
+
+def _read_one(raw: Any, writer: ChangeWriter, context: Context, records: Records, reading: Reading) -> None:
+    try:
+        mpid, audiences = read_profile(raw)
+    except ValidationError as error:
+        _reject(reading, context, records, "profile_malformed", error, raw)
+        return
+    if not mpid:
+        _reject(reading, context, records, "mpid_missing", "mpid: absent or empty", raw)
+        return
+    changes = _changes(mpid, audiences, context, records, reading)
+    if changes:
+        identities = _identities(raw, context)
+        most = max(len(changes), len(identities))
+        if most <= MAX_PARTS:
+            reading.records.append(records.change(writer, mpid, identities, changes))
+        else:
+            parts = [slice(first, first + MAX_PARTS) for first in range(0, most, MAX_PARTS)]
+            reading.records += [records.change(writer, mpid, identities[part], changes[part]) for part in parts]
+        reading.count(changes)
 
 
 def _changes(mpid: str, audiences: list[Any], context: Context, records: Records, reading: Reading) -> list[Change]:

@@ -1,6 +1,5 @@
 """Absolute counts on their way to Kafka. Only the latest of an audience matters, so those of a while go together."""
 
-import time
 from collections import defaultdict
 
 from audience_core.codec import Codec
@@ -23,15 +22,12 @@ class PendingCounts:
         self._counts: dict[int, Counts] = defaultdict(dict)
         self._offsets: dict[int, int] = {}
         self._headers: dict[int, bytes] = {}
-        self._since = 0.0
 
     def add(self, shard: int, counts: Counts, offset: int, header: bytes | None = None) -> None:
         """Note the counts of a batch. Those of earlier ones still hold at its offset: it has not touched them.
 
         `header` names the trace that the records are to continue.
         """
-        if not self._counts:
-            self._since = time.monotonic()
         if counts:
             self._counts[shard].update(counts)
             self._offsets[shard] = offset
@@ -42,10 +38,6 @@ class PendingCounts:
         """Note all counts of a shard, whatever was noted before."""
         self._counts.pop(shard, None)
         self.add(shard, counts, offset)
-
-    def are_due(self) -> bool:
-        """Whether the oldest has waited long enough."""
-        return bool(self._counts) and time.monotonic() - self._since >= EVERY_S
 
     def take(self) -> list[Outgoing]:
         """All of them as records; none is left."""

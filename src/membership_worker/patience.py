@@ -1,5 +1,6 @@
 """Trying again while Redis, Kafka or a registry is away, as a live member of the group."""
 
+import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,6 +15,7 @@ from membership_worker.shards import Shards
 
 log = get_logger()
 T = TypeVar("T")
+_SHORTEST_S, _LONGEST_S = 0.1, 3.0
 
 
 class Patience:
@@ -27,12 +29,13 @@ class Patience:
         self._progress = shards.progress
         self._stopping = stopping
         self._note = note
+        self._failures = 0
 
     def __call__(self, attempt: Callable[[], T]) -> T | None:
         """What the attempt returns; None when the worker is told to stop first."""
         retrying = Retrying(
             retry=retry_if_exception_type(RetryableError),
-            wait=wait_random_exponential(multiplier=0.1, max=3),
+            wait=wait_random_exponential(multiplier=_SHORTEST_S, max=_LONGEST_S),
             sleep=self._keep_alive,
             before_sleep=self._note_retry,
             stop=lambda _: self._stopping(),
@@ -41,6 +44,16 @@ class Patience:
         result = retrying(attempt)
         self._progress.waits_for(None)
         return result
+
+    def pause(self, error: RetryableError) -> None:
+        """Wait after a failure that is met elsewhere: longer each time, until `worked` is called."""
+        self._failures += 1
+        self._progress.waits_for(str(error))
+        self._keep_alive(random.uniform(0, min(_LONGEST_S, _SHORTEST_S * 2**self._failures)))  # noqa: S311 - jitter
+
+    def worked(self) -> None:
+        """The next pause is a short one again."""
+        self._failures = 0
 
     def _keep_alive(self, seconds: float) -> None:
         """Sleep as a member of the group: poll, but fetch nothing."""

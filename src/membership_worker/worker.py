@@ -21,7 +21,7 @@ from audience_core.observability.logging import get_logger
 from audience_core.observability.tracing import Tracing, Work
 from audience_core.redis.shard_store import Applied, Sending, ShardStore
 from audience_core.topics import CHANGES
-from membership_worker.counts import PendingCounts
+from membership_worker.counts import EVERY_S, PendingCounts
 from membership_worker.decode import PoisonLimit, decode
 from membership_worker.patience import Patience
 from membership_worker.receipts import Receipts
@@ -85,7 +85,7 @@ class Worker:
         self._applied: dict[int, int] = {}
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
         self._out_of_range: set[int] = set()
-        self._look_at = 0.0
+        self._look_at = self._finish_at = 0.0
         self._patiently = Patience(consumer, shards, stopping, self._note_failure)
         self._unpublished: list[int] = []
         """shards whose counts and receipts are still to be published whole, since they were taken"""
@@ -115,8 +115,10 @@ class Worker:
 
     def _finish(self, *, at_once: bool) -> None:
         """Publish and mirror what was applied, in a pause or when it has waited for long enough."""
-        if not at_once and not self._counts.are_due():
+        now = time.monotonic()
+        if not at_once and now < self._finish_at:
             return
+        self._finish_at = now + EVERY_S
         self._publish()
         if self._applied:
             with _COMMIT.time():
@@ -158,12 +160,15 @@ class Worker:
             self._read_again(shard)
             return
         work = None if self._tracing is None else self._tracing.begin(_SPAN, messages)
-        sent = self._send(shard, messages, work)
+        sent = None
+        try:
+            sent = self._send(shard, messages, work)
+        finally:
+            if sent is None and work is not None:
+                work.end()
         if sent is not None:
             self._sent.append(sent)
             self._receive(leave=_AHEAD)
-        elif work is not None:
-            work.end()
 
     def _send(self, shard: Shard, messages: list[Message], work: Work | None) -> _Sent | None:
         number = shard.number
@@ -207,6 +212,7 @@ class Worker:
 
     def _note(self, sent: _Sent, applied: Applied) -> None:
         number = sent.shard.number
+        self._patiently.worked()
         self._applied[number] = sent.next_offset
         self._shards.moved(number, sent.next_offset)
         _observe(applied, sent.records, sent.oldest)
@@ -236,6 +242,7 @@ class Worker:
         else:
             metrics.WORKER_RETRIES.inc()
             log.warning("retrying", shard=number, error=str(error))
+            self._patiently.pause(error)
         self._patiently(lambda: self._shards.rewind(number))
         self._publish_whole(number)
 

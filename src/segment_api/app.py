@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -96,9 +96,8 @@ def create_app(
         gateway_url=settings.gateway_url,
         replay=replay,
     )
-    return SegmentApi(
-        segments, app, create_console(services), client, tokens, on_close=(services.changes.close, reads.close)
-    )
+    closing = services.changes.close, reads.close
+    return SegmentApi(segments, app, create_console(services), client, tokens, *closing)
 
 
 class SegmentApi:
@@ -111,20 +110,18 @@ class SegmentApi:
         console: AsgiApp,
         client: AsyncRedis,
         tokens: AdminTokens,
-        *,
-        on_close: Sequence[Callable[[], None]],
+        end_streams: Callable[[], None],
+        close: Callable[[], None],
     ) -> None:
         self._segments = segments
         self._control = control
         self._console = console
         self._client: Any = client
-        self._on_close = on_close
+        self.end_streams = end_streams
+        """Ends the open streams, so that the server can stop."""
+        self.close = close
+        """Closes the connections that were made here, when the server has answered its last request."""
         self._tokens = tokens
-
-    def close(self) -> None:
-        """End the open streams and the connections that were made here, so that the server can stop."""
-        for close in self._on_close:
-            close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI."""

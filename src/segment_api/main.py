@@ -94,7 +94,7 @@ async def _serve(
     log.info("api_listening", port=listener.getsockname()[1])
     spare_the_collector()
     try:
-        await _Server(config, app.close).serve(sockets=[listener])
+        await _Server(config, app.end_streams).serve(sockets=[listener])
     finally:
         left = await asyncio.to_thread(producer.close)
         if left:

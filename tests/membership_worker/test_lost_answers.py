@@ -1,6 +1,7 @@
 """A worker whose call ran, though its answer never came, tells everything that the call did."""
 
 import math
+import random
 import time
 from itertools import count
 from random import Random
@@ -45,6 +46,21 @@ class LosesAnAnswer(ShardStore):
         return applied
 
 
+class RefusesBatches(ShardStore):
+    """Redis is full for a while: it reads, and writes nothing."""
+
+    left = 7
+
+    def send(self, shard: int, topic_id: str, *batch: Any) -> Sending:
+        return Sending(shard, topic_id, None, cast(Any, None)) if self.left else super().send(shard, topic_id, *batch)
+
+    def receive(self, sending: Sending) -> Applied:
+        if self.left:
+            self.left -= 1
+            raise RedisUnavailable("Redis is full")
+        return super().receive(sending)
+
+
 @pytest.fixture
 def broker(scheduler: Scheduler) -> Broker:
     broker = Broker(scheduler, shards=1)
@@ -70,6 +86,25 @@ def test_the_receipt_of_an_erasure_does_not_wait_for_the_next_batch(
     (receipt,) = broker.logs[ERASURES, 0]
     _, content = CODEC.decode(receipt.body)
     assert (content["request_id"], content["shard"], content["offset"]) == ("request-1", 0, 0)
+
+
+def test_the_pauses_grow_while_redis_refuses_every_batch(
+    broker: Broker, scheduler: Scheduler, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest: list[float] = []
+
+    def no_pause(_: float, most: float) -> float:
+        longest.append(most)
+        return 0
+
+    monkeypatch.setattr(random, "uniform", no_pause)
+    settings = WorkerSettings(shards=1, redis_url=redis_url)
+    with connect(settings) as client:
+        store = RefusesBatches(client, settings)
+        _work_until_told(settings, broker, scheduler, store)
+        store.close()
+    assert longest[:5] == [0.2, 0.4, 0.8, 1.6, 3.0]
+    assert broker.logs[ERASURES, 0]
 
 
 def _work_until_told(settings: WorkerSettings, broker: Broker, scheduler: Scheduler, store: ShardStore) -> None:

@@ -239,3 +239,14 @@ def test_an_answer_to_head_arrives_though_no_body_follows(stack: Stack) -> None:
         for _ in range(2):  # on a kept connection too
             answer = stack.http.head(url, timeout=5)
             assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_time_beyond_every_clock_becomes_dead_letters_like_any_time_ahead(stack: Stack) -> None:
+    profiles = [{"mpid": "far-1", "audiences": [{"audience_id": 7, "audience_name": "A", "action": "add"}]}]
+    message = {
+        "type": "audience_membership_change_request",
+        "timestamp_ms": 10**30,
+        "account": {"account_settings": {"apiKey": stack.ready["api_key"]}},
+        "user_profiles": profiles,
+    }
+    assert stack.post(message).status_code == 200

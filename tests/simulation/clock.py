@@ -11,7 +11,6 @@ import audience_indexer.listing
 import ingest_gateway.answers
 import ingest_gateway.app
 import ingest_gateway.erasure
-import membership_worker.counts
 import membership_worker.decode
 import membership_worker.patience
 import membership_worker.receipts
@@ -26,7 +25,6 @@ _MODULES = (
     ingest_gateway.answers,
     ingest_gateway.app,
     ingest_gateway.erasure,
-    membership_worker.counts,
     membership_worker.decode,
     membership_worker.patience,
     membership_worker.receipts,

@@ -193,7 +193,9 @@ class Client:
     def connection_pool(self) -> "Client":
         return self
 
-    def make_connection(self) -> "Connection":
+    connection_kwargs: dict[str, Any] = {}  # noqa: RUF012 - as a pool's
+
+    def connection_class(self) -> "Connection":
         return Connection(self._server)
 
     def pipeline(self, *, transaction: bool) -> "Pipeline":

@@ -22,6 +22,7 @@ from audience_core.settings import CoreSettings
 Command = tuple[str | int, ...]
 _CONNECTIONS = 2
 _GRACE_S = 0.02
+_REFUSALS = ("ERR max number of clients", "NOAUTH", "WRONGPASS")
 
 
 class Reader(Protocol):
@@ -104,7 +105,7 @@ class MultiplexedReader:
             replies = await line.ask(commands)
             for reply in replies:
                 if isinstance(reply, hiredis.ReplyError):
-                    raise ResponseError(str(reply))
+                    raise _error(reply)
         return replies
 
     def close(self) -> None:
@@ -145,8 +146,13 @@ class MultiplexedReader:
             for reply in await line.ask(setup) if setup else []:
                 if isinstance(reply, hiredis.ReplyError):
                     line.fail(RedisConnectionError("refused"))
-                    raise ResponseError(str(reply))
+                    raise _error(reply)
         return line
+
+
+def _error(reply: Exception) -> Exception:
+    # redis-py too takes these for failures of the connection: they pass when the server or the password is mended
+    return (RedisConnectionError if str(reply).startswith(_REFUSALS) else ResponseError)(str(reply))
 
 
 class _Line(asyncio.Protocol):

@@ -57,7 +57,8 @@ class ScriptLine:
         connection = self._connections.get(server)
         try:
             if connection is None:
-                connection = self._connections[server] = pool.make_connection()
+                # not one of the pool's, which would count it for ever: it is never given back
+                connection = self._connections[server] = pool.connection_class(**pool.connection_kwargs)
                 connection.connect()  # with Sentinels, this alone asks who is master
                 connection.send_command("SCRIPT", "LOAD", source(self._name))
                 connection.read_response()
