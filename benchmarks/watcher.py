@@ -4,6 +4,7 @@ Prints JSON: for `seen` (by the segment API) and `listed` (in the listing) p50, 
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -29,14 +30,19 @@ class Client:
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The body of an answer, which must be a 200."""
-        line = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
         head = f"{method} {path} HTTP/1.1\r\nHost: h\r\n{self._headers}Content-Length: {len(body)}\r\n\r\n"
-        line[1].write(head.encode() + body)
+        while self._idle:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # idle for too long
+                return await self._over(self._idle.pop(), head.encode() + body)
+        return await self._over(await asyncio.open_connection(self._host, self._port), head.encode() + body)
+
+    async def _over(self, line: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> bytes:
+        line[1].write(request)
         answer = (await line[0].readuntil(b"\r\n\r\n")).lower()
         found = await line[0].readexactly(int(answer.split(b"content-length: ")[1].split(b"\r\n")[0]))
         self._idle.append(line)
         if not answer.startswith(b"http/1.1 200 "):
-            raise RuntimeError(f"{method} {path}: {answer.decode()}{found.decode()}")
+            raise RuntimeError(f"{answer.decode()}{found.decode()}")
         return found
 
 
