@@ -95,18 +95,6 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
         ready=lambda: outlet.ready(kafka_reachable=health.reachable),
         tracing=tracing,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            gateway,
-            http=protocol(settings.header_timeout.total_seconds(), settings.max_connections),
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-            **network,
-        )
-    )
     tasks = [
         asyncio.create_task(refresh_forever("keys", keys.refresh, KEYS_EVERY_S)),
         asyncio.create_task(refresh_forever("catalogs", catalogs.refresh, CATALOG_EVERY_S)),
@@ -117,7 +105,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
     log.info("gateway_listening", port=listener.getsockname()[1])
     spare_the_collector()
     try:
-        await server.serve(sockets=[listener])
+        await _server(gateway, settings, network).serve(sockets=[listener])
     finally:
         for task in tasks:
             task.cancel()
@@ -130,3 +118,17 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
         await client.aclose()
+
+
+def _server(gateway: Gateway, settings: GatewaySettings, network: dict[str, Any]) -> uvicorn.Server:
+    config = uvicorn.Config(
+        gateway,
+        http=protocol(settings.header_timeout.total_seconds(), settings.max_connections),
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        **network,
+    )
+    return uvicorn.Server(config)

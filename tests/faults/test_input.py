@@ -103,6 +103,15 @@ def test_a_stream_of_poison_stops_the_worker_which_says_what_to_do(system: Syste
     report.add("100 % poison", system.outcome_at_rest(), changes=200)
 
 
+def begin_anew(system: System, load: Load, count: int) -> None:
+    """Do what a refusal asks for: empty Redis, and start again over the new topic."""
+    system.client.flushall()
+    system.begin()
+    system.sender.send(load.records(count))
+    system.start("indexer")
+    system.start("worker")
+
+
 def test_a_recreated_topic_is_refused_and_changes_nothing(system: System, report: Report) -> None:
     worker = system.start("worker")
     system.sender.send(Load(26).records(400))
@@ -113,11 +122,7 @@ def test_a_recreated_topic_is_refused_and_changes_nothing(system: System, report
     system.sender.send(Load(27).records(2000))
     assert "recreated" in refusal(system.start("worker"))
     assert everything(system.client) == before
-    system.client.flushall()
-    system.begin()
-    system.sender.send(Load(27).records(2000))
-    system.start("indexer")
-    system.start("worker")
+    begin_anew(system, Load(27), 2000)
     report.add("topic recreated, then Redis emptied", system.outcome_at_rest(), changes=2400)
 
 
@@ -130,11 +135,7 @@ def test_a_topic_that_is_recreated_under_a_running_worker_is_refused_within_seco
     recreate_topics(system.settings)
     system.sender.send(Load(29).records(4000))
     assert "recreated" in refusal(worker)
-    system.client.flushall()
-    system.begin()
-    system.sender.send(Load(29).records(100))
-    system.start("indexer")
-    system.start("worker")
+    begin_anew(system, Load(29), 100)
     report.add("topic recreated under a worker, then Redis emptied", system.outcome_at_rest(), changes=4500)
 
 
