@@ -34,6 +34,9 @@ _ENCODINGS = ["", "identity", "gzip", "GZIP", "br", "deflate", "gzip, gzip", "x"
 _CHARSETS = ["utf-8-sig", "utf-16", "utf-32", "latin-1"]
 
 
+_DEEP_ENOUGH = 100
+"""levels from which a message is left as it is: changes upon changes would outgrow what this process can write"""
+
 API_KEY = "key-of-the-corpus"
 """stands in kept inputs where the key of the running system belongs"""
 
@@ -87,9 +90,9 @@ def bend(random: Random, value: Any) -> Any:
 
 def _changed(random: Random, message: Any, messages: list[Any]) -> Any:
     """Change one place of a message: replace, remove, rename, repeat, nest or graft."""
-    places = list(_places(message))
+    places = list(_places(message)) if _depth(message) <= _DEEP_ENOUGH else []
     if not places:
-        return random.choice(_SCALARS)
+        return message or random.choice(_SCALARS)
     holder, key = random.choice(places)
     value = holder[key]
     kind = random.randrange(8)
@@ -119,6 +122,15 @@ def _places(value: Any) -> Any:
     for key, inner in list(items):
         yield value, key
         yield from _places(inner)
+
+
+def _depth(message: Any) -> int:
+    """Levels of containers, however many."""
+    depth, level = 0, [message]
+    while level := [value for value in level if isinstance(value, dict | list)]:
+        depth += 1
+        level = [inner for value in level for inner in (value.values() if isinstance(value, dict) else value)]
+    return depth
 
 
 def _nested(value: Any, depth: int) -> Any:
