@@ -17,7 +17,8 @@ from audience_core.domain.records import AudienceChange, MembershipAction, Membe
 from audience_core.schema_files import load_schema
 
 _KEPT_TIMES = 4096
-_KEPT_RUNS = 65_536
+_KEPT_RUNS, _KEPT_SIZE = 65_536, 64
+"""Runs that are kept, and bytes that they may have: of about ten changes. Longer ones hardly repeat."""
 _LONG_OR_ODD = 0x81
 """Of a length's first byte: there are more, or it is negative."""
 _TWO_BYTES = 1 << 14
@@ -91,7 +92,8 @@ def read_change(data: bytes, start: int) -> Change | None:
         identities = _NONE
         if data[end]:
             identities, end = _identities(data, end)
-        runs = _runs(data[end + 1 :])
+        rest = data[end + 1 :]
+        runs = _runs(rest) if len(rest) <= _KEPT_SIZE else _read_runs(rest)
     except (IndexError, ValueError):
         return None
     mpid = data[mpid_at + 1 : at].decode("ascii")
@@ -135,8 +137,7 @@ def _changes_schema() -> dict[str, Any]:
     return schema
 
 
-@lru_cache(_KEPT_RUNS)
-def _runs(data: bytes) -> tuple[Run, ...]:
+def _read_runs(data: bytes) -> tuple[Run, ...]:
     """The end of a record: its changes."""
     body = io.BytesIO(data)
     try:
@@ -146,3 +147,6 @@ def _runs(data: bytes) -> tuple[Run, ...]:
     if body.read(1):
         raise ValueError("bytes after the record")
     return runs_of(changes)
+
+
+_runs = lru_cache(_KEPT_RUNS)(_read_runs)

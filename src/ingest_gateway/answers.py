@@ -44,6 +44,7 @@ UNKNOWN_KEY = _problem(401, "unknown_api_key", "account.account_settings.apiKey 
 NOT_FOUND = _problem(404, "not_found", "POST Firehose messages to /firehose")
 METHOD_NOT_ALLOWED = _problem(405, "method_not_allowed", "POST Firehose messages to /firehose")
 TOO_SLOW = _problem(408, "too_slow", "the request's body did not arrive in time", close=True)
+HEAD_TOO_LARGE = _problem(431, "headers_too_large", "the request's headers are over 64 KB", close=True)
 TOO_LARGE = _problem(413, "too_large", "the unpacked body is over the limit", close=True)
 UNKNOWN_ENCODING = _problem(415, "unknown_encoding", "send the body plain or with Content-Encoding: gzip")
 NO_CONNECTION = _problem(503, "unavailable", "too many connections; try again", retry_after=RETRY_AFTER_S, close=True)

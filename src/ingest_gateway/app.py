@@ -20,7 +20,6 @@ from ingest_gateway.activity import ActivityLog
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Headers, Refused, header
 from ingest_gateway.caches import CatalogCache, KeyRing
-from ingest_gateway.connection import FIREHOSE, Request
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.firehose import (
     MESSAGE_TYPES,
@@ -36,6 +35,7 @@ from ingest_gateway.outgoing import Records
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.quotas import Quotas, changes_in
 from ingest_gateway.registration import EPOCH_SETTING, registration
+from ingest_gateway.request_reader import FIREHOSE, Request
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
 

@@ -1,6 +1,7 @@
 """Collects a request's body within its limits, and reads it."""
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -8,7 +9,7 @@ from pydantic_core import from_json
 from ingest_gateway import answers
 from ingest_gateway.answers import Answer
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case"""
 
 
@@ -29,9 +30,10 @@ def header(headers: Headers, name: bytes) -> str:
 
 
 class Body:
-    """The body of a POST, unpacked as it comes. Over `limit` bytes it is refused at once, whatever is still to come."""
+    """The body of a POST. Over `limit` bytes it is refused at once, whatever is still to come; one that is packed is
+    unpacked when its turn comes, as far as the limit."""
 
-    __slots__ = ("_data", "_limit", "_unpack")
+    __slots__ = ("_data", "_limit", "_packed")
 
     def __init__(self, method: bytes, headers: Headers, limit: int) -> None:
         """Raises Refused when the headers tell that it can't be taken."""
@@ -47,17 +49,12 @@ class Body:
             raise Refused(answers.TOO_LARGE)
         if encoding not in {b"", b"identity", b"gzip"}:
             raise Refused(answers.UNKNOWN_ENCODING)
-        self._unpack = zlib.decompressobj(31) if encoding == b"gzip" else None
+        self._packed = encoding == b"gzip"
         self._limit = limit
         self._data: bytes | bytearray = b""
 
     def add(self, chunk: bytes) -> None:
-        """Take what has come. Raises Refused over the limit, and for what is no gzip."""
-        if self._unpack is not None:
-            try:
-                chunk = self._unpack.decompress(chunk, self._limit + 1 - len(self._data))
-            except zlib.error:
-                raise Refused(answers.NO_GZIP) from None
+        """Take what has come. Raises Refused over the limit."""
         if not self._data:
             self._data = chunk  # nearly every body comes in one piece
         elif isinstance(self._data, bytearray):
@@ -69,9 +66,23 @@ class Body:
 
     def parse(self) -> dict[str, Any]:
         """Read a JSON object. Raises Refused when it is none, not UTF-8, or nested deeper than about 200 levels."""
-        if self._unpack is not None and not self._unpack.eof:
-            raise Refused(answers.unreadable("the gzip body is cut short"))
-        return parse(bytes(self._data))
+        data = bytes(self._data)
+        return parse(_unpacked(data, self._limit) if self._packed else data)
+
+
+def _unpacked(data: bytes, limit: int) -> bytes:
+    unpack = zlib.decompressobj(31)
+    try:
+        unpacked = unpack.decompress(data, limit + 1)
+    except zlib.error:
+        raise Refused(answers.NO_GZIP) from None
+    if len(unpacked) > limit:
+        raise Refused(answers.TOO_LARGE)
+    if not unpack.eof:
+        raise Refused(answers.unreadable("the gzip body is cut short"))
+    if unpack.unused_data:
+        raise Refused(answers.unreadable("there is more behind the gzip body"))
+    return unpacked
 
 
 def parse(body: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The gateway's side of a connection: HTTP/1.1, as much of it as Firehose needs, over httptools' parser.
+"""The gateway's side of a connection: reads requests, has them answered, one at a time, and keeps to its limits.
 
 uvicorn listens, stops and keeps the TLS. Its own protocol speaks ASGI, whose scopes, events and messages take this
 service longer than all its parsing; docs/adr/0014 has the figures.
@@ -11,38 +11,24 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, cast
 
-import httptools
-
 from audience_core.observability import metrics
+from audience_core.observability.logging import get_logger
 from ingest_gateway import answers
 from ingest_gateway.answers import Answer
-from ingest_gateway.body import Body, Headers, Refused, header
+from ingest_gateway.body import Headers
 from ingest_gateway.bounds import Bound
+from ingest_gateway.request_reader import Request, RequestReader
 
-FIREHOSE = b"/firehose"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
-
-@dataclass(slots=True)
-class Request:
-    """A request whose body is complete, or that is to be answered by `problem`."""
-
-    method: bytes
-    path: bytes
-    headers: Headers
-    keep_alive: bool = True
-    body: Body | None = None
-    """None when nobody wants it"""
-    problem: Answer | None = None
-
-
+log = get_logger()
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
 @dataclass
 class Limits:
-    """What a connection may take: bytes of an unpacked body, connections, and seconds."""
+    """What a connection may take: bytes of a body, packed and unpacked, connections, and seconds."""
 
     body: int
     connections: int
@@ -51,14 +37,18 @@ class Limits:
     request_timeout: float
     """from there to the end of its body"""
     idle_timeout: float = 5.0
+    write_timeout: float = 5.0
+    """for the other side to take what is written, and to close"""
     headers: "Bound[Connection]" = field(init=False)
     bodies: "Bound[Connection]" = field(init=False)
     idle: "Bound[Connection]" = field(init=False)
+    writing: "Bound[Connection]" = field(init=False)
 
     def __post_init__(self) -> None:
         self.headers = Bound(self.header_timeout, Connection.close)
         self.bodies = Bound(self.request_timeout, Connection.too_slow)
         self.idle = Bound(self.idle_timeout, Connection.close)
+        self.writing = Bound(self.write_timeout, Connection.abort)
 
 
 class Connection(asyncio.Protocol):
@@ -69,120 +59,82 @@ class Connection(asyncio.Protocol):
         self._limits = limits
         self._handler: Handler = config.app
         self._state = server_state
-        self._parser: Any = httptools.HttpRequestParser(self)
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._reader = RequestReader(limits.body, self._received)
         self._transport = cast(asyncio.Transport, None)
-        self._url = b""
-        self._headers: Headers = []
-        self._began = False
-        """whether a request has begun whose headers are not complete"""
-        self._incoming: Request | None = None
         self._waiting: deque[Request] = deque()
         self._busy = False
         self._held = False
         """whether nothing is read for now"""
+        self._room = asyncio.Event()
+        """set while what is written is taken"""
+        self._room.set()
         self._stopping = False
         self._bound: Bound[Connection] | None = None
         """the one that ends this connection, or the request, when nothing comes"""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, and turn it away when there are too many."""
+        """Count it, or turn it away when there are too many."""
         self._transport = cast(asyncio.Transport, transport)
-        self._state.connections.add(self)
-        if len(self._state.connections) > self._limits.connections:
+        if len(self._state.connections) >= self._limits.connections:
             metrics.GATEWAY_UNAVAILABLE.labels("connections").inc()
-            self._turn_away(answers.NO_CONNECTION)
+            self._reader.close()
+            self._write(Request(), answers.NO_CONNECTION)
             return
+        self._state.connections.add(self)
         self._wait(self._limits.headers)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget it. What is at hand goes on: its records may be with Kafka."""
         self._state.connections.discard(self)
+        self._limits.writing.end(self)
         self._wait(None)
         self._waiting.clear()
-        self._parser = None  # it holds this connection, and only the collector would part them
+        self._reader.close()
+        self._room.set()
 
     def data_received(self, data: bytes) -> None:
-        """Parse; the `on_` methods are called meanwhile."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._stopping = True  # nobody here speaks another protocol: answered as what it is, and no more is read
-        except httptools.HttpParserError:
-            self._turn_away(answers.NO_HTTP)
-            return
-        if not self._busy:
-            self._wait(self._limits.bodies if self._incoming else self._limits.headers)
+        """Read; `_received` is called meanwhile."""
+        self._reader.feed(data)
+        if not self._busy and not self._transport.is_closing():
+            self._await_more(self._limits.headers)
+
+    def eof_received(self) -> bool:
+        """Who has said all may still wait for an answer. Returns whether the connection stays."""
+        self._stopping = True
+        return self._busy
 
     def pause_writing(self) -> None:
-        """Who does not read answers may not ask."""
+        """Who does not read answers may not ask, and does not stay."""
+        self._room.clear()
         self._hold()
+        self._limits.writing.begin(self)
 
     def resume_writing(self) -> None:
         """As pause_writing."""
-        if not self._waiting:
-            self._read_on()
+        self._limits.writing.end(self)
+        self._room.set()
+        self._read_on()
 
     def shutdown(self) -> None:
         """uvicorn stops: close once what is at hand is answered."""
         self._stopping = True
-        if not self._busy and self._incoming is None:
+        if not self._busy and self._reader.incoming is None:
             self.close()
 
     def close(self) -> None:
         """Close when all is written."""
         self._transport.close()
+        self._limits.writing.begin(self)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
 
     def too_slow(self) -> None:
         """The body did not come in time."""
-        if self._incoming is not None:
-            self._incoming.problem = answers.TOO_SLOW
-            self._received()
+        self._reader.end(answers.TOO_SLOW)
 
-    def on_message_begin(self) -> None:
-        self._began = True
-        self._url = b""
-        self._headers = []
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        parser, headers = self._parser, self._headers
-        path = self._url if self._url == FIREHOSE else httptools.parse_url(self._url).path
-        request = Request(parser.get_method(), path or b"", headers, parser.should_keep_alive())
-        self._began, self._incoming = False, request
-        if path != FIREHOSE:
-            return
-        try:
-            request.body = Body(request.method, headers, self._limits.body)
-        except Refused as refused:
-            request.problem = refused.answer
-            self._received()
-            return
-        if header(headers, b"expect").lower() == "100-continue":
-            self._transport.write(_CONTINUE)
-
-    def on_body(self, chunk: bytes) -> None:
-        request = self._incoming
-        if request is None or request.body is None:
-            return
-        try:
-            request.body.add(chunk)
-        except Refused as refused:
-            request.problem = refused.answer
-            self._received()
-
-    def on_message_complete(self) -> None:
-        if self._incoming is not None:
-            self._received()
-
-    def _received(self) -> None:
-        """The incoming request can be answered."""
-        request, self._incoming = cast(Request, self._incoming), None
+    def _received(self, request: Request) -> None:
         if self._busy:
             self._waiting.append(request)
             self._hold()
@@ -194,26 +146,39 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(self._state.tasks.discard)
 
     async def _answer(self, request: Request) -> None:
-        answered = False
+        """Answer this request and those that wait behind it."""
         try:
-            self._write(request, await self._handler(request))
-            while self._waiting and not self._transport.is_closing():
+            self._write(request, await self._ask(request))
+            while self._waiting:
+                await asyncio.sleep(0)  # many answers wait for nothing: the other connections have their turn
+                await self._room.wait()
+                if self._transport.is_closing():
+                    return
                 request = self._waiting.popleft()
-                self._write(request, await self._handler(request))
-            answered = True
+                self._write(request, await self._ask(request))
+        except BaseException:
+            self.close()
+            raise
         finally:
             self._busy = False
-            if not answered:
-                self.close()
         if not self._transport.is_closing():
-            self._await_more()
+            self._await_more(self._limits.headers if self._reader.began else self._limits.idle)
             self._read_on()
 
-    def _await_more(self) -> None:
-        if self._incoming is not None:
-            self._wait(self._limits.bodies)
-        else:
-            self._wait(self._limits.headers if self._began else self._limits.idle)
+    async def _ask(self, request: Request) -> Answer:
+        try:
+            return await self._handler(request)
+        except Exception:
+            log.exception("request_failed")
+            return answers.INTERNAL
+
+    def _await_more(self, otherwise: "Bound[Connection]") -> None:
+        """Bound the wait for the body of the incoming request, or `otherwise`."""
+        incoming = self._reader.incoming
+        self._wait(otherwise if incoming is None else self._limits.bodies)
+        if incoming is not None and incoming.expects:
+            incoming.expects = False
+            self._transport.write(_CONTINUE)
 
     def _hold(self) -> None:
         if not self._held and not self._transport.is_closing():
@@ -221,7 +186,7 @@ class Connection(asyncio.Protocol):
             self._held = True
 
     def _read_on(self) -> None:
-        if self._held and not self._transport.is_closing():
+        if self._held and self._room.is_set() and not self._waiting and not self._transport.is_closing():
             self._transport.resume_reading()
             self._held = False
 
@@ -231,11 +196,17 @@ class Connection(asyncio.Protocol):
         close = answer.close or self._stopping or not request.keep_alive
         self._transport.write(_written(answer, self._state.default_headers, close, head=request.method == b"HEAD"))
         if close:
-            self.close()
+            self._part()
 
-    def _turn_away(self, answer: Answer) -> None:
-        self._transport.write(_written(answer, self._state.default_headers, True, head=False))
-        self.close()
+    def _part(self) -> None:
+        """Close, but let who is still sending read the answer first: bytes that nobody has read would take it away."""
+        if self._stopping or not self._transport.can_write_eof():
+            self.close()
+            return
+        self._reader.close()
+        self._stopping = True
+        self._transport.write_eof()
+        self._limits.writing.begin(self)
 
     def _wait(self, bound: "Bound[Connection] | None") -> None:
         if bound is not self._bound:

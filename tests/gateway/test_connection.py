@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ import pytest
 from audience_core.observability import metrics
 from ingest_gateway import answers
 from ingest_gateway.answers import Answer
-from ingest_gateway.connection import Connection, Limits, Request
+from ingest_gateway.body import Refused
+from ingest_gateway.connection import Connection, Limits
+from ingest_gateway.request_reader import Request
 
+LIMITS = Limits(body=1000, connections=20, header_timeout=5, request_timeout=5)
 Scene = Callable[["Server"], Awaitable[None]]
 
 
@@ -51,14 +55,19 @@ async def serving(**limits: Any) -> AsyncIterator[Server]:
     async def handle(request: Request) -> Answer:
         seen.append(request)
         await go.wait()
+        if request.path == b"/large":
+            return Answer(200, b"x" * 100_000)
         if request.problem is not None:
             return request.problem
         if request.body is None:
             return answers.NOT_FOUND
-        return Answer(200, str(request.body.parse()).encode())
+        try:
+            return Answer(200, str(request.body.parse()).encode())
+        except Refused as refused:
+            return refused.answer
 
     state = SimpleNamespace(connections=set(), tasks=set(), default_headers=[(b"date", b"now")])
-    bounds = Limits(**{"body": 1000, "connections": 10, "header_timeout": 5, "request_timeout": 5} | limits)
+    bounds = Limits(**{"body": 1000, "connections": 20, "header_timeout": 5, "request_timeout": 5} | limits)
     config = SimpleNamespace(app=handle)
     make = partial(Connection, bounds, config=config, server_state=state, app_state={})
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
@@ -195,7 +204,11 @@ def test_who_asks_first_may_go_on_unless_the_body_would_be_refused() -> None:
         (posted(b"x" * 1001), 413),
         (posted(gzip.compress(b" " * 1001), "Content-Encoding: gzip"), 413),
         (posted(b"{}", "Content-Encoding: br", LAST), 415),
-        (b"GET /firehose HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nmore", 405),
+        (b"POST /firehose HTTP/1.1\r\n" + b"a: b\r\n" * 1000, 431),
+        (b"POST /firehose?" + b"a" * 70_000, 431),
+        (posted(gzip.compress(b"{}") + b"more", "Content-Encoding: gzip", LAST), 400),
+        (posted(gzip.compress(b"{}")[:-9], "Content-Encoding: gzip", LAST), 400),
+        (b"GET /firehose HTTP/1.1\r\nHost: g\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n", 405),
     ],
 )
 def test_what_is_no_request_for_firehose_gets_its_answer_and_a_closed_connection(sent: bytes, status: int) -> None:
@@ -272,9 +285,153 @@ def test_who_leaves_before_the_answer_harms_nobody() -> None:
         writer.write(posted(b'{"n":1}'))
         await until(lambda: bool(server.seen))
         writer.transport.abort()
-        await until(lambda: not server.state.connections)
         server.go.set()
-        await until(lambda: not server.state.tasks)
+        await until(lambda: not server.state.tasks and not server.state.connections)
         assert (await server.exchange(posted(b'{"n":2}', LAST))).endswith(b"{'n': 2}")
 
     play(scene)
+
+
+def test_who_has_said_all_may_still_read_the_answer() -> None:
+    async def scene(server: Server) -> None:
+        server.go.clear()
+        reader, writer = await server.dial()
+        writer.write(posted(b'{"n":1}') + posted(b'{"n":2}'))
+        writer.write_eof()
+        await until(lambda: bool(server.seen))
+        server.go.set()
+        assert (await reader.read()).endswith(b"{'n': 2}")
+        writer.close()
+
+    play(scene)
+
+
+def test_who_asks_for_another_protocol_must_do_without() -> None:
+    async def scene(server: Server) -> None:
+        h2c = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+        reader, writer = await server.dial()
+        writer.write(posted(b'{"n":1}', *h2c) + posted(b'{"n":2}', LAST))
+        found = await reader.read()
+        assert found.index(b"{'n': 1}") < found.index(b"{'n': 2}")
+        assert found.count(b"HTTP/1.1 200 OK") == 2
+        writer.close()
+
+    play(scene)
+
+
+def test_rubbish_behind_a_good_request_does_not_overtake_its_answer() -> None:
+    async def scene(server: Server) -> None:
+        server.go.clear()
+        reader, writer = await server.dial()
+        writer.write(posted(b'{"n":1}') + b"rubbish\r\n\r\n")
+        await until(lambda: bool(server.seen))
+        server.go.set()
+        found = await reader.read()
+        assert found.startswith(b"HTTP/1.1 200 OK")
+        assert found.count(b"HTTP/1.1 400 ") == 1
+        assert [request.problem for request in server.seen] == [None, answers.NO_HTTP]
+        writer.close()
+
+    play(scene)
+
+
+def test_trailers_are_no_headers() -> None:
+    async def scene(server: Server) -> None:
+        head = b"POST /firehose HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        await server.exchange(head, b"2\r\n{}\r\n0\r\nAuthorization: Token x\r\n\r\n")
+        assert b"authorization" not in dict(server.seen[0].headers)
+
+    play(scene)
+
+
+def test_others_have_their_turn_while_one_asks_for_much_at_once() -> None:
+    async def scene(server: Server) -> None:
+        _, greedy = await server.dial()
+        greedy.write(b"GET /livez HTTP/1.1\r\nHost: g\r\n\r\n" * 5000)
+        await until(lambda: bool(server.seen))
+        assert (await server.exchange(posted(b'{"n":1}', LAST))).endswith(b"{'n': 1}")
+        assert len(server.seen) < 5000
+        greedy.transport.abort()
+
+    play(scene)
+
+
+def test_who_does_not_read_answers_fills_no_memory_and_does_not_stay() -> None:
+    async def scene(server: Server) -> None:
+        reader, writer = await server.dial()
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio would read ahead
+        for _ in range(500):
+            writer.write(b"GET /large HTTP/1.1\r\nHost: g\r\n\r\n")
+            await asyncio.sleep(0)
+        await until(lambda: not server.state.connections)
+        assert len(server.seen) < 200  # what the kernel's buffers take, and no more
+        writer.transport.abort()
+
+    play(scene, write_timeout=0.5)
+
+
+def test_a_packed_body_is_unpacked_when_its_turn_comes() -> None:
+    async def scene(server: Server) -> None:
+        server.go.clear()
+        _, writer = await server.dial()
+        bomb = posted(gzip.compress(b" " * 900_000), "Content-Encoding: gzip")
+        tracemalloc.start()
+        writer.write(bomb * 50)
+        await until(lambda: bool(server.seen))
+        await asyncio.sleep(0.2)  # for all that has arrived
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        tracemalloc.stop()
+        server.go.set()
+        writer.transport.abort()
+
+    play(scene, body=1_000_000)
+
+
+def test_the_older_http_is_closed_though_it_asks_to_stay() -> None:
+    async def scene(server: Server) -> None:
+        found = await server.exchange(posted(b'{"n":1}', "Connection: keep-alive", version="1.0"))
+        assert b"connection: close" in found
+
+    play(scene)
+
+
+def test_a_refusal_reaches_a_sender_who_sends_all_before_reading() -> None:
+    async def scene(server: Server) -> None:
+        reader, writer = await server.dial()
+        writer.write(posted(b"x" * 2_000_000))
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.write(b"x" * 1_000_000)
+        assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
+        writer.close()
+
+    play(scene)
+
+
+def test_a_failure_of_ours_is_told_as_one_to_try_again() -> None:
+    async def scene(server: Server) -> None:
+        async def fail(_: Request) -> Answer:
+            raise KeyError
+
+        transport, connection = MemoryTransport(), Connection(LIMITS, SimpleNamespace(app=fail), server.state)
+        connection.connection_made(transport)
+        connection.data_received(posted(b"{}"))
+        await until(lambda: bool(transport.written))
+        assert transport.written.startswith(b"HTTP/1.1 503 ")
+        connection.connection_lost(None)
+
+    play(scene)
+
+
+class MemoryTransport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: Any) -> None:
+        self.written += data

@@ -174,3 +174,6 @@ _start_at_zero(GATEWAY_UNAVAILABLE, "kafka", "producer_queue_full", "spool", "re
 _start_at_zero(GATEWAY_SKIPPED, "attribute_update", "audience_removed", "identity_malformed")
 _start_at_zero(WORKER_REBALANCES, "assigned", "revoked", "lost")
 _start_at_zero(WORKER_FENCED, "behind", "ahead")
+GATEWAY_CHANGES.add(0, "enter")
+GATEWAY_CHANGES.add(0, "exit")
+API_REQUESTS.add(0, "segments", "200")
