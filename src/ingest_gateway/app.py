@@ -13,7 +13,6 @@ from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnava
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
-from audience_core.observability.probes import metrics_answer, probe_answer
 from audience_core.observability.tracing import Tracing
 from audience_core.redis.control import KeyRecord
 from ingest_gateway import activity, answers, body
@@ -34,6 +33,8 @@ from ingest_gateway.firehose import (
 )
 from ingest_gateway.membership import Context, Reading, parts_in, read_profiles
 from ingest_gateway.outgoing import Records
+from ingest_gateway.probing import PATHS as PROBES
+from ingest_gateway.probing import Probes
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.quotas import Quotas, changes_in
 from ingest_gateway.registration import EPOCH_SETTING, registration
@@ -75,7 +76,7 @@ class Gateway:
         publisher: Publisher,
         records: Records,
         activity_log: ActivityLog,
-        ready: Callable[[], ProbeAnswer],
+        probes: Probes,
         tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
@@ -85,7 +86,7 @@ class Gateway:
         self._erasures = erasures
         self._publisher = publisher
         self._records = records
-        self._ready = ready
+        self._probes = probes
         self._activity = activity_log
         self._log = log.bind()  # filters at once what is below the level
         self._tracing = tracing
@@ -110,10 +111,8 @@ class Gateway:
             else:
                 with self._tracing.request(scope["headers"]):
                     await self._firehose(scope, receive, send)
-        elif path == "/metrics":
-            await _send_probe(send, metrics_answer())
-        elif path in {"/livez", "/readyz"}:
-            await _send_probe(send, self._ready() if path == "/readyz" else probe_answer([]))
+        elif path in PROBES:
+            await _send_probe(send, await self._probes.answer(path))
         else:
             await _send(send, answers.NOT_FOUND)
 
