@@ -184,12 +184,12 @@ class Processes:
         if self._stopping:
             self._code = self._code or (code if code >= 0 else 128 - code)
         elif code > 0 and not slot.has_served:
-            log.error("process_not_started", process=slot.index, code=code)
+            log.error("child_not_started", process=slot.index, code=code)
             self._code = code
             self._stop()
         else:
             pause = slot.due - time.monotonic()
-            log.error("process_ended", process=slot.index, code=code, started_again_in_s=round(pause, 1))
+            log.error("child_ended", process=slot.index, code=code, started_again_in_s=round(pause, 1))
 
     def _stop(self) -> None:
         self._stopping = True

@@ -171,7 +171,7 @@ def test_a_process_that_dies_again_and_again_is_started_after_pauses_that_grow(
             os.kill(children(running.pid)[1], signal.SIGKILL)
             eventually(lambda: len(children(running.pid)), 2, 1)
             eventually(lambda: len(children(running.pid)), 3, 2)
-        told = running.logged("process_ended")
+        told = running.logged("child_ended")
         assert [line["started_again_in_s"] for line in told] == [0.5, 1.0]
         assert {(line["process"], line["code"]) for line in told} == {(1, -signal.SIGKILL)}
 
