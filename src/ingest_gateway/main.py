@@ -6,8 +6,9 @@ import platform
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -24,12 +25,12 @@ from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
-from audience_core.serving import network_options
+from audience_core.serving import tls_options
 from audience_core.settings import load
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
-from ingest_gateway.deadlines import protocol
+from ingest_gateway.connection import Connection, Limits
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import open_outlet
@@ -50,7 +51,7 @@ def run() -> int:
     settings = load(GatewaySettings)
     configure(settings, "gateway")
     settings.required_pepper()
-    network = network_options(settings)
+    tls = tls_options(settings)
     several = settings.gateway_processes > 1
     if several and platform.system() != "Linux":
         raise SettingsError("AUDIENCE_GATEWAY_PROCESSES is over 1, which needs Linux; start several gateways instead")
@@ -68,7 +69,7 @@ def run() -> int:
         part, listener = outcome, outcome.listener
         structlog.contextvars.bind_contextvars(process=part.index)
     with listener:
-        uvloop.run(_serve(settings, listener, network, stop, part))
+        uvloop.run(_serve(settings, listener, tls, stop, part))
     return 0
 
 
@@ -112,7 +113,7 @@ class _KafkaHealth:
 
 
 async def _serve(
-    settings: GatewaySettings, listener: socket.socket, network: dict[str, Any], stop: _Stop, part: Part | None
+    settings: GatewaySettings, listener: socket.socket, tls: dict[str, Any], stop: _Stop, part: Part | None
 ) -> None:
     pepper = settings.required_pepper()
     client = connect_async(settings)
@@ -146,7 +147,7 @@ async def _serve(
         *outlet.start(),
         *probes.start(),
     ]
-    server = _server(gateway, settings, network)
+    server = _server(gateway, settings, tls)
     stop.hand_over_to(server)
     if part is not None:
         part.serves()
@@ -168,15 +169,25 @@ async def _serve(
         await client.aclose()
 
 
-def _server(gateway: Gateway, settings: GatewaySettings, network: dict[str, Any]) -> uvicorn.Server:
+def _server(gateway: Gateway, settings: GatewaySettings, tls: dict[str, Any]) -> uvicorn.Server:
+    limits = Limits(
+        body=settings.body_limit,
+        connections=settings.max_connections,
+        header_timeout=settings.header_timeout.total_seconds(),
+        request_timeout=settings.request_timeout.total_seconds(),
+    )
     config = uvicorn.Config(
-        gateway,
-        http=protocol(settings.header_timeout.total_seconds(), settings.max_connections),
+        gateway.answer,
+        interface="asgi3",  # it is none: Connection calls it, and uvicorn is not to look
+        http=cast(Any, partial(Connection, limits)),
+        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
-        **network,
+        **tls,
     )
+    config.load()  # now, so that a certificate that can't be read is found before anybody is told that this serves
     return uvicorn.Server(config)

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from audience_core.observability.probes import Answer, metrics_answer, probe_answer
 from ingest_gateway.processes import Part
 
-PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+PATHS = frozenset({b"/livez", b"/readyz", b"/metrics"})
 _TIMEOUT_S = 1.0
 _FAMILY = b"# HELP "
 
@@ -31,11 +31,11 @@ class Probes:
         """Begin; the caller ends the tasks."""
         return []
 
-    async def answer(self, path: str) -> Answer:
+    async def answer(self, path: bytes) -> Answer:
         """`path` is one of PATHS."""
-        if path == "/metrics":
+        if path == b"/metrics":
             return metrics_answer()
-        return self._ready() if path == "/readyz" else probe_answer([])
+        return self._ready() if path == b"/readyz" else probe_answer([])
 
 
 class SharedProbes(Probes):
@@ -51,16 +51,16 @@ class SharedProbes(Probes):
         """As Probes has it."""
         return [asyncio.create_task(self._answer_the_others())]
 
-    async def answer(self, path: str) -> Answer:
+    async def answer(self, path: bytes) -> Answer:
         """As Probes has it."""
         bodies = await asyncio.gather(*(self._ask(index, path) for index in range(self._part.count)))
-        if path == "/metrics":
+        if path == b"/metrics":
             return Answer(200, CONTENT_TYPE_LATEST, merged([body for body in bodies if body]))
         missing: list[str] = []
         notes: list[str] = []
         for index, body in enumerate(bodies):
             if body is None:  # the parent sees to it; a restart of the whole would only take the others away
-                (notes if path == "/livez" else missing).append(f"process {index} is being started")
+                (notes if path == b"/livez" else missing).append(f"process {index} is being started")
             elif not body:
                 missing.append(f"process {index} does not answer")
             else:
@@ -69,12 +69,12 @@ class SharedProbes(Probes):
                 notes += [f"process {index}: {what}" for what in said.get("notes", ())]
         return probe_answer(missing, notes)
 
-    def _own(self, path: str) -> bytes:
-        if path == "/metrics":
+    def _own(self, path: bytes) -> bytes:
+        if path == b"/metrics":
             return generate_latest(self._registry)
-        return (self._ready() if path == "/readyz" else probe_answer([])).body
+        return (self._ready() if path == b"/readyz" else probe_answer([])).body
 
-    async def _ask(self, index: int, path: str) -> bytes | None:
+    async def _ask(self, index: int, path: bytes) -> bytes | None:
         """The body of a process's answer; empty when it is silent, None when it does not run."""
         if index == self._part.index:
             return self._own(path)
@@ -85,7 +85,7 @@ class SharedProbes(Probes):
                 await asyncio.get_running_loop().sock_connect(asking, self._address(index))
                 reader, writer = await asyncio.open_unix_connection(sock=asking)
                 with contextlib.closing(writer):
-                    writer.write(f"{path}\n".encode())
+                    writer.write(path + b"\n")
                     return await reader.read()
         except ConnectionRefusedError:
             return None
@@ -102,7 +102,7 @@ class SharedProbes(Probes):
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(OSError):
-            path = (await reader.readline()).decode().rstrip()
+            path = (await reader.readline()).rstrip()
             if path in PATHS:
                 writer.write(self._own(path))
                 await writer.drain()

@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
+from audience_core.change_reader import as_change
 from audience_core.domain.records import (
     AudienceChange,
     IdentitiesErased,
@@ -153,7 +154,7 @@ def operations(*records: Record, first: int = 0) -> Operations:
     made = Operations()
     for offset, record in enumerate(records, first):
         if "changes" in record:
-            made.change(cast(MembershipChange, record))
+            made.change(as_change(cast(MembershipChange, record)))
         elif "mpid" in record:
             made.visitor_erased(cast(VisitorErased, record), offset)
         else:

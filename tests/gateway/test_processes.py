@@ -204,6 +204,17 @@ def test_what_keeps_a_gateway_from_starting_is_said_once_and_ends_it(
         assert "Traceback" not in running.said()
 
 
+def test_a_certificate_that_cannot_be_read_ends_the_gateway_instead_of_starting_its_processes_for_ever(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    tls = dict.fromkeys(("AUDIENCE_TLS_CERTIFICATE", "AUDIENCE_TLS_KEY"), str(nonsense))
+    with gateway(environment, tmp_path / "log", **tls, **SEVERAL) as running:
+        assert running.process.wait(20) == 1
+        assert [line["code"] for line in running.logged("child_not_started")] == [1]
+
+
 def test_a_taken_port_is_told_once_also_by_a_gateway_of_several_processes(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
