@@ -17,6 +17,8 @@ from ingest_gateway.processes import Part
 PATHS = frozenset({b"/livez", b"/readyz", b"/metrics"})
 _TIMEOUT_S = 1.0
 _FAMILY = b"# HELP "
+_END = b"\0"
+"""Of an answer that is whole: its process may die in the middle of it."""
 
 Ready = Callable[[], Answer]
 
@@ -86,7 +88,8 @@ class SharedProbes(Probes):
                 reader, writer = await asyncio.open_unix_connection(sock=asking)
                 with contextlib.closing(writer):
                     writer.write(path + b"\n")
-                    return await reader.read()
+                    body = await reader.read()
+                    return body.removesuffix(_END) if body.endswith(_END) else b""
         except ConnectionRefusedError:
             return None
         except OSError:  # a timeout is one too
@@ -104,7 +107,7 @@ class SharedProbes(Probes):
         with contextlib.closing(writer), contextlib.suppress(OSError):
             path = (await reader.readline()).rstrip()
             if path in PATHS:
-                writer.write(self._own(path))
+                writer.write(self._own(path) + _END)
                 await writer.drain()
 
     def _address(self, index: int) -> str:
