@@ -32,6 +32,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def kill(pid: int) -> None:
+    """SIGKILL, and wait until the kernel has taken its sockets from it."""
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: is_running(pid), 5, False)
+
+
 class Gateway:
     """A gateway of the test's own, beside the servers that its environment names."""
 

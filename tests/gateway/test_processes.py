@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ingest_gateway.probing import merged
-from tests.gateway.processes import children, gateway, is_running
+from tests.gateway.processes import children, gateway, is_running, kill
 from tests.pipeline.running import Stack, eventually
 from tests.pipeline.starting import started
 
@@ -92,9 +92,8 @@ def test_when_a_process_is_killed_under_load_the_others_answer_it_is_replaced_an
 
     def send() -> None:
         while not stop.is_set():
-            with contextlib.suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=5) as own:
-                sender = Stack(stack.ready, stack.process, stack.log)
-                sender.http = own
+            sender = Stack(stack.ready, stack.process, stack.log)
+            with contextlib.suppress(httpx.HTTPError), sender.http:
                 for _ in range(5):
                     mpid = str(uuid.uuid4().int % 2**62)
                     if sender.change(mpid, 1, "add", account).status_code == 200:
@@ -105,12 +104,9 @@ def test_when_a_process_is_killed_under_load_the_others_answer_it_is_replaced_an
         sender.start()
     eventually(lambda: len(acknowledged) > 50, 10)
     killed = children(parent)[1]
-    os.kill(killed, signal.SIGKILL)
+    kill(killed)
     answered = len(acknowledged)
-    eventually(lambda: "is being started" in httpx.get(f"{url}/readyz", trust_env=False).text, 0.4)
-    assert httpx.get(f"{url}/livez", trust_env=False).status_code == 200
-    assert len(children(parent)) == 1, "its place is still empty"
-    eventually(lambda: len(acknowledged) > answered + 10, 2)
+    eventually(lambda: len(acknowledged) > answered + 10, 5)
     eventually(lambda: httpx.get(f"{url}/readyz", trust_env=False).status_code, 5, 200)
     assert len(children(parent)) == 2
     assert killed not in children(parent)
@@ -162,17 +158,24 @@ def test_no_process_outlives_a_parent_that_was_killed_and_the_port_is_free_at_on
             following.become_ready()
 
 
-def test_a_process_that_dies_again_and_again_is_started_after_pauses_that_grow(
+def test_a_process_that_dies_again_and_again_is_started_after_pauses_that_grow_and_the_probes_answer_meanwhile(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     with gateway(environment, tmp_path / "log", **SEVERAL) as running:
         running.become_ready()
         for _ in range(2):
-            os.kill(children(running.pid)[1], signal.SIGKILL)
-            eventually(lambda: len(children(running.pid)), 2, 1)
-            eventually(lambda: len(children(running.pid)), 3, 2)
+            kill(children(running.pid)[1])
+            eventually(lambda: len(children(running.pid)), 5, 2)
+        kill(children(running.pid)[1])
+        ready = httpx.get(f"{running.url}/readyz", trust_env=False)
+        assert (ready.status_code, ready.json()["missing"]) == (503, ["process 1 is being started"])
+        assert running.probe("/livez") == 200
+        metrics = httpx.get(f"{running.url}/metrics", trust_env=False).text
+        assert 'process="0"' in metrics
+        assert 'process="1"' not in metrics
+        running.become_ready()
         told = running.logged("child_ended")
-        assert [line["started_again_in_s"] for line in told] == [0.5, 1.0]
+        assert [line["started_again_in_s"] for line in told] == [0.5, 1.0, 2.0]
         assert {(line["process"], line["code"]) for line in told} == {(1, -signal.SIGKILL)}
 
 

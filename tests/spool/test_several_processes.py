@@ -1,12 +1,10 @@
 """The processes of one gateway share the spool's folder, each with a file of its own."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
-from tests.gateway.processes import children
+from tests.gateway.processes import children, kill
 from tests.pipeline.running import Stack, eventually
 from tests.spool.conftest import Broker, StartStack
 
@@ -27,7 +25,7 @@ def test_each_process_spools_for_itself_and_what_a_killed_one_had_acknowledged_i
             sent = send_over_many_connections(stack, "a")
             eventually(lambda: min(spooled_by_each(stack)) > 0, 5)
             assert sum(spooled_by_each(stack)) == sent
-            os.kill(children(stack.service_pid("gateway"))[1], signal.SIGKILL)
+            kill(children(stack.service_pid("gateway"))[1])
             sent += send_over_many_connections(stack, "b")
         finally:
             broker.back()
