@@ -23,7 +23,7 @@ def run(here: Machine) -> list[Row]:
         operations = Operations()
         for number in range(first, first + 1000):
             members = tuple(str(100_000 + (number + n) % 100) for n in range(PER_VISITOR))
-            mpid = str(5_000_000_000_000_000_000 + number).encode()
+            mpid = str(5_000_000_000_000_000_000 + number)
             operations.change(Change(b"demo", mpid, 1, 1, (), (Run("ENTER", members),)))
         store.apply(0, "topic", applied, first + 1000, operations)
         applied = first + 1000

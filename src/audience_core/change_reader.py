@@ -37,7 +37,7 @@ class Change(NamedTuple):
     """One profile's changes. Times are milliseconds."""
 
     account: bytes
-    mpid: bytes
+    mpid: str
     occurred_at: int
     received_at: int
     identities: tuple[str, ...]
@@ -48,7 +48,7 @@ def as_change(record: MembershipChange) -> Change:
     """A record that fastavro has read."""
     return Change(
         record["account"].encode(),
-        record["mpid"].encode(),
+        record["mpid"],
         record["occurred_at"],
         record["received_at"],
         tuple(record["identities"]),
@@ -94,7 +94,8 @@ def read_change(data: bytes, start: int) -> Change | None:
         runs = _runs(data[end + 1 :])
     except (IndexError, ValueError):
         return None
-    return Change(data[start + 1 : mpid_at], data[mpid_at + 1 : at], occurred_at, received_at, identities, runs)
+    mpid = data[mpid_at + 1 : at].decode("ascii")
+    return Change(data[start + 1 : mpid_at], mpid, occurred_at, received_at, identities, runs)
 
 
 def _identities(data: bytes, at: int) -> tuple[tuple[str, ...], int]:
