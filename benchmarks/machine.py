@@ -112,9 +112,10 @@ class Machine:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process and its threads have used."""
+    """Processor time that a process, its threads and its children have used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(cpu_seconds, map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())))
 
 
 def answers(url: str) -> bool:

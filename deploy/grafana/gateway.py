@@ -159,14 +159,14 @@ def _process() -> Content:
         row("Each process"),
         lines(
             About(
-                "Processor", "Share of one core; a gateway can use one.", "percentunit", steps=(0.7, 0.9), alerts=_SLOW
+                "Processor", "Share of one core; a process can use one.", "percentunit", steps=(0.7, 0.9), alerts=_SLOW
             ),
-            Query(f"rate(process_cpu_seconds_total{{{job}}}[$__rate_interval])", "{{instance}}"),
+            Query(f"rate(process_cpu_seconds_total{{{job}}}[$__rate_interval])", "{{instance}} {{process}}"),
             width=6,
         ),
         lines(
-            About("Memory", "Resident memory.", "bytes"),
-            Query(f"process_resident_memory_bytes{{{job}}}", "{{instance}}"),
+            About("Memory", "Resident memory.", "bytes", alerts=("AudienceGatewayProcessDies",)),
+            Query(f"process_resident_memory_bytes{{{job}}}", "{{instance}} {{process}}"),
             width=6,
         ),
         lines(
@@ -177,7 +177,7 @@ def _process() -> Content:
                 steps=(1, 100_000),
                 alerts=("AudienceSpoolInUse",),
             ),
-            Query(f"audience_gateway_spool_records{{{job}}}", "{{instance}}"),
+            Query(f"sum by (instance) (audience_gateway_spool_records{{{job}}})", "{{instance}}"),
             width=6,
         ),
         lines(

@@ -12,7 +12,6 @@ from audience_core.errors import KafkaUnavailable, ProducerQueueFull, RedisUnava
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
-from audience_core.observability.probes import metrics_answer, probe_answer
 from audience_core.observability.tracing import Tracing
 from audience_core.redis.control import KeyRecord
 from ingest_gateway import activity, answers
@@ -32,6 +31,8 @@ from ingest_gateway.firehose import (
 )
 from ingest_gateway.membership import Context, Reading, parts_in, read_profiles
 from ingest_gateway.outgoing import Records
+from ingest_gateway.probing import PATHS as PROBES
+from ingest_gateway.probing import Probes
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.quotas import Quotas, changes_in
 from ingest_gateway.registration import EPOCH_SETTING, registration
@@ -69,7 +70,7 @@ class Gateway:
         publisher: Publisher,
         records: Records,
         activity_log: ActivityLog,
-        ready: Callable[[], ProbeAnswer],
+        probes: Probes,
         tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
@@ -79,7 +80,7 @@ class Gateway:
         self._erasures = erasures
         self._publisher = publisher
         self._records = records
-        self._ready = ready
+        self._probes = probes
         self._activity = activity_log
         self._log = log.bind()  # filters at once what is below the level
         self._tracing = tracing
@@ -100,11 +101,7 @@ class Gateway:
                 return await self._firehose(request)
             with self._tracing.request(request.headers):
                 return await self._firehose(request)
-        if path == b"/metrics":
-            return _probe(metrics_answer())
-        if path == b"/readyz":
-            return _probe(self._ready())
-        return _probe(probe_answer([])) if path == b"/livez" else answers.NOT_FOUND
+        return _probe(await self._probes.answer(path)) if path in PROBES else answers.NOT_FOUND
 
     async def _firehose(self, request: Request) -> Answer:
         kind = "none"

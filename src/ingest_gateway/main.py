@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import platform
 import signal
 import socket
+from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import Any, cast
 
+import structlog
 import uvicorn
 import uvloop
 
-from audience_core.errors import RedisUnavailable
+from audience_core.errors import RedisUnavailable, SettingsError
 from audience_core.garbage import spare_the_collector
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
@@ -30,6 +34,8 @@ from ingest_gateway.connection import Connection, Limits
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import open_outlet
+from ingest_gateway.probing import probes_of
+from ingest_gateway.processes import BACKLOG, Part, Processes, reserve
 from ingest_gateway.publisher import TracedPublisher
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
@@ -46,17 +52,51 @@ def run() -> int:
     configure(settings, "gateway")
     settings.required_pepper()
     tls = tls_options(settings)
-    # uvicorn stops on these and then raises them again at whoever was there before it: a clean stop must exit with 0
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    several = settings.gateway_processes > 1
+    if several and platform.system() != "Linux":
+        raise SettingsError("AUDIENCE_GATEWAY_PROCESSES is over 1, which needs Linux; start several gateways instead")
+    stop = _Stop()
     try:
-        listener = socket.create_server((settings.host, settings.gateway_port), backlog=2048)
+        listener = (reserve if several else _listen)(settings.host, settings.gateway_port)
     except OSError as error:
         log.error("port_taken", port=settings.gateway_port, setting="AUDIENCE_GATEWAY_PORT", error=str(error))
         return 1
+    part: Part | None = None
+    if several:
+        outcome = Processes(listener, settings.gateway_processes).run()
+        if isinstance(outcome, int):
+            return outcome
+        part, listener = outcome, outcome.listener
+        structlog.contextvars.bind_contextvars(process=part.index)
     with listener:
-        uvloop.run(_serve(settings, listener, tls))
+        uvloop.run(_serve(settings, listener, tls, stop, part))
     return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    return socket.create_server((host, port), backlog=BACKLOG)
+
+
+class _Stop:
+    """SIGTERM and SIGINT, from the start on: uvicorn hears them only while it serves, and then raises them again at
+    whoever was there before it. A clean stop must exit with 0."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._take(self._note)
+
+    def hand_over_to(self, server: uvicorn.Server) -> None:
+        """It stops, at once if it was asked for already."""
+        self._take(server.handle_exit)
+        server.should_exit = self._asked
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._asked = True
+
+    def _take(self, handler: Callable[[int, FrameType | None], None]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handler)
 
 
 class _KafkaHealth:
@@ -72,7 +112,9 @@ class _KafkaHealth:
             await asyncio.sleep(KAFKA_EVERY_S if self.reachable else 0.1)
 
 
-async def _serve(settings: GatewaySettings, listener: socket.socket, tls: dict[str, Any]) -> None:
+async def _serve(
+    settings: GatewaySettings, listener: socket.socket, tls: dict[str, Any], stop: _Stop, part: Part | None
+) -> None:
     pepper = settings.required_pepper()
     client = connect_async(settings)
     producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
@@ -84,6 +126,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, tls: dict[s
     outlet = open_outlet(settings, producer, subscriptions.renew)
     tracing = open_tracing(settings, "gateway")
     activity_log = ActivityLog(ActivityStore(client))
+    probes = probes_of(part, lambda: outlet.ready(kafka_reachable=health.reachable))
     gateway = Gateway(
         settings,
         keys=keys,
@@ -93,7 +136,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, tls: dict[s
         publisher=outlet.publisher if tracing is None else TracedPublisher(outlet.publisher, tracing),
         records=records,
         activity_log=activity_log,
-        ready=lambda: outlet.ready(kafka_reachable=health.reachable),
+        probes=probes,
         tracing=tracing,
     )
     tasks = [
@@ -102,11 +145,16 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, tls: dict[s
         asyncio.create_task(health.watch()),
         asyncio.create_task(activity_log.flush_forever()),
         *outlet.start(),
+        *probes.start(),
     ]
+    server = _server(gateway, settings, tls)
+    stop.hand_over_to(server)
+    if part is not None:
+        part.serves()
     log.info("gateway_listening", port=listener.getsockname()[1])
     spare_the_collector()
     try:
-        await _server(gateway, settings, tls).serve(sockets=[listener])
+        await server.serve(sockets=[listener])
     finally:
         for task in tasks:
             task.cancel()
@@ -141,4 +189,5 @@ def _server(gateway: Gateway, settings: GatewaySettings, tls: dict[str, Any]) ->
         timeout_graceful_shutdown=5,
         **tls,
     )
+    config.load()  # now, so that a certificate that can't be read is found before anybody is told that this serves
     return uvicorn.Server(config)

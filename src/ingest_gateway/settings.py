@@ -12,6 +12,13 @@ class GatewaySettings(CoreSettings):
     """What the gateway needs beside the core's settings."""
 
     gateway_port: int = Field(8080, ge=0, le=65535, description="port of the Firehose endpoint; 0 = any free one")
+    gateway_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes of one gateway that share its port, one a core; over 1 needs Linux. What is said of one "
+        "process, of quotas, connections and the spool's bytes, holds for each",
+    )
     ack_timeout: Duration = Field(
         timedelta(milliseconds=80), description="bound on waiting for Kafka; mParticle allows 100 ms in all"
     )

@@ -17,7 +17,7 @@ FOREIGN = {
     "up": {"job", "instance"},
     "process_cpu_seconds_total": {"job", "instance"},
     "process_resident_memory_bytes": {"job", "instance"},
-    "process_start_time_seconds": {"job", "instance"},
+    "process_start_time_seconds": {"job", "instance", "process"},
 }
 ALWAYS = {"job", "instance", "le"}
 

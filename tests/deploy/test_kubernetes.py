@@ -81,7 +81,7 @@ class Cluster:
         return variables
 
 
-@pytest.fixture(scope="module", params=["dev", "production", "production-spool"])
+@pytest.fixture(scope="module", params=["dev", "production", "production-spool", "production-many-cores"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     return Cluster(request.param)
 
@@ -214,7 +214,13 @@ def test_who_is_scaled_has_no_number_of_replicas_of_its_own(cluster: Cluster) ->
     scalers = cluster.of("HorizontalPodAutoscaler") + cluster.of("ScaledObject")
     scaled = {found["spec"]["scaleTargetRef"]["name"] for found in scalers}
     # what a scaled-away gateway has spooled would stay on its disk
-    expected = {"dev": set(), "production": {"gateway", "api", "worker"}, "production-spool": {"api", "worker"}}
+    all_three = {"gateway", "api", "worker"}
+    expected = {
+        "dev": set(),
+        "production": all_three,
+        "production-spool": {"api", "worker"},
+        "production-many-cores": all_three,
+    }
     assert scaled == expected[cluster.overlay]
     for name in scaled:
         assert "replicas" not in cluster.ours()[name]["spec"]
@@ -283,6 +289,21 @@ def test_a_spool_is_on_a_disk_that_outlives_its_pod_and_is_where_the_gateway_loo
     assert mounts[claim["metadata"]["name"]] == cluster.settings()["AUDIENCE_SPOOL_DIR"]
     size = claim["spec"]["resources"]["requests"]["storage"]
     assert int(size.removesuffix("Gi")) * 2**30 >= 2 * GatewaySettings.model_fields["spool_bytes"].default
+
+
+def test_every_gateway_process_has_a_core_and_the_memory_of_a_pod_of_one_process(production: Cluster) -> None:
+    cluster = Cluster("production-many-cores")
+    processes = processes_of(cluster.settings())
+    assert processes > 1
+    assert processes_of(production.settings()) == 1
+    many, one = (container(found.ours()["gateway"])["resources"]["requests"] for found in (cluster, production))
+    assert int(many["cpu"]) == processes * int(one["cpu"])
+    assert int(many["memory"].removesuffix("Gi")) * 1024 == processes * int(one["memory"].removesuffix("Mi"))
+
+
+def processes_of(settings: dict[str, str]) -> int:
+    default: int = GatewaySettings.model_fields["gateway_processes"].default
+    return int(settings.get("AUDIENCE_GATEWAY_PROCESSES", default))
 
 
 def matches(selector: Object, labels: dict[str, str]) -> bool:

@@ -26,6 +26,7 @@ from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CatalogCache, KeyRing
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.outgoing import Records
+from ingest_gateway.probing import Probes
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
 from membership_worker.progress import Progress
@@ -129,7 +130,7 @@ class World:
             publisher=GatewayPublisher(self.broker),
             records=records,
             activity_log=activity,
-            ready=lambda: probe_answer([]),
+            probes=Probes(lambda: probe_answer([])),
         )
         return RunningGateway(gateway, catalogs, store, activity)
 

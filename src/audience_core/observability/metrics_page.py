@@ -13,7 +13,7 @@ _HEAD = """# Metrics
 Written by `make docs` out of `src/audience_core/observability/metrics.py`; a test fails when the two differ.
 Every process serves them at `/metrics`: gateway 8080, API 8081, worker 9101, indexer 9102. Python's own `process_`
 and `python_` metrics come with them. Durations are seconds, sizes bytes. No label holds an MPID, an account, a name
-or a key.
+or a key. A gateway of several processes shows all of them, each with a label `process`.
 """
 _SECTIONS = (
     ("audience_gateway_", "Gateway", ""),
