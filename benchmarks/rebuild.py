@@ -1,28 +1,29 @@
-"""An empty Redis from a log of ten million changes, by one worker; and whether it tells how far it is."""
+"""An empty Redis from a log of ten million changes, by one worker; and whether it is told how far that is."""
 
-import random
+import json
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
-from confluent_kafka import Producer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import httpx
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audience_core.change_writer import Change
-from audience_core.codec import Codec
-from audience_core.domain.partitioning import shard_of, visitor_key
-from audience_core.topics import CHANGES
-from benchmarks.changes import ACCOUNT, AUDIENCES, PER_PROFILE
-from benchmarks.machine import SHARDS, SUBJECT, Machine
+from audience_stream.embedded import free_port
+from benchmarks.changes import PER_PROFILE
+from benchmarks.long_log import publish
+from benchmarks.machine import SERVERS, SUBJECT, Machine, pinned
 from benchmarks.report import Row, Speed, bounded, console
 from benchmarks.worker import applied_per_second
 
 MUST = 150_000
 """changes a second"""
 PROFILES = 5_000_000
-_PER_MESSAGE = 100
-_TOLD_EVERY = 10_000
-_FIRST_MPID = 5_000_000_000_000_000_000
+_TOLD_FROM_S = 10.0
+"""a shorter rebuild, as of a scaled-down log, may be over before anybody looks"""
+_STATUS_EVERY_S = 5.0
+_METRIC_EVERY_S = 1.0
 
 
 def run(here: Machine) -> list[Row]:
@@ -30,73 +31,88 @@ def run(here: Machine) -> list[Row]:
     written = publish(here.kafka, int(PROFILES * here.scale))
     rows = []
     for label, environment in here.revisions.items():
-        speed = _rebuilt(here, written, environment)
         name = f"worker {label}".strip()
+        speed, told = _rebuilt(here, written, environment)
         rows += [
             bounded("rebuild", name, speed.wall, "changes/s", least=MUST),
             bounded("rebuild", name, speed.core, "changes/s a core"),
         ]
+        if not label and sum(written) * PER_PROFILE / speed.wall >= _TOLD_FROM_S:
+            rows += [bounded("rebuild", f"times that the {who} told how far", n, "times", least=1) for who, n in told]
     return rows
 
 
-def records(count: int, seed: int = 1) -> Iterator[tuple[int, bytes, bytes]]:
-    """(shard, key, value) of `count` profiles: a visitor comes three times on average; one profile in five leaves.
-
-    As `changes.profiles`, but written as the gateway writes them, messages of a hundred: five times as fast.
-    """
-    chance = random.Random(seed)  # noqa: S311 - seeded on purpose
-    pairs = [chance.sample(range(AUDIENCES), PER_PROFILE) for _ in range(4096)]
-    choices: list[list[Change]] = [
-        [(audience, 0, "EXIT" if number % 5 == 0 else "ENTER") for audience in pair]
-        for number, pair in enumerate(pairs)
-    ]
-    codec, visitors, start = Codec(), max(1, count // 3), time.time_ns() // 1_000_000 - count
-    for first in range(0, count, _PER_MESSAGE):
-        at = start + first
-        writer = codec.changes_of(ACCOUNT, at, at, f"00000000-0000-4000-8000-{first:012}")
-        for _ in range(min(_PER_MESSAGE, count - first)):
-            drawn = chance.getrandbits(64)
-            mpid = str(_FIRST_MPID + (drawn >> 12) % visitors)
-            key = visitor_key(ACCOUNT, mpid)
-            yield shard_of(key, SHARDS), key, writer.write(mpid.encode(), (), choices[drawn & 4095])
-
-
-def publish(bootstrap: str, count: int) -> list[int]:
-    """Publish `count` profiles; returns how many each shard got."""
-    producer: Any = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "linger.ms": 50,
-            "batch.num.messages": 10_000,
-            "queue.buffering.max.messages": 500_000,
-        }
-    )
-    written = [0] * SHARDS
-    columns = (TextColumn("publishing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("records", total=count)
-        for number, (shard, key, value) in enumerate(records(count)):
-            while True:
-                try:
-                    producer.produce(CHANGES, value, key, partition=shard)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-            written[shard] += 1
-            if number % _TOLD_EVERY == 0:
-                producer.poll(0)
-                progress.update(bar, completed=number)
-        left = producer.flush(120)
-        progress.update(bar, completed=count)
-    if left:
-        raise RuntimeError(f"{left} records were not taken by the broker")
-    return written
-
-
-def _rebuilt(here: Machine, written: list[int], environment: dict[str, str]) -> Speed:
+def _rebuilt(here: Machine, written: list[int], environment: dict[str, str]) -> tuple[Speed, list[tuple[str, int]]]:
     here.redis.flushall()
-    group = {"AUDIENCE_WORKER_GROUP": f"rebuild-{time.monotonic_ns()}"}
-    with here.running(["-m", "audience_stream", "worker"], SUBJECT, **group, **environment) as process:
-        speed = applied_per_second(here, written, process)
+    port = str(free_port())
+    own = {"AUDIENCE_WORKER_GROUP": f"rebuild-{time.monotonic_ns()}", "AUDIENCE_METRICS_PORT": port}
+    listener = Listener(here.folder, f"http://127.0.0.1:{port}/metrics", sum(written))
+    worker = ["-m", "audience_stream", "worker"]
+    with here.running(worker, SUBJECT, AUDIENCE_LOG_LEVEL="info", **own, **environment) as process:
+        listener.start()
+        try:
+            speed = applied_per_second(here, written, process)
+        finally:
+            listener.end()
     console.print(f"rebuild  {sum(written):,} records: {speed.wall * PER_PROFILE:,.0f} changes/s")
-    return Speed(speed.wall * PER_PROFILE, speed.core * PER_PROFILE)
+    return Speed(speed.wall * PER_PROFILE, speed.core * PER_PROFILE), listener.told()
+
+
+class Listener(threading.Thread):
+    """Reads what is told while a rebuild goes on: the worker's metric, which it shows as a bar, and `status`."""
+
+    def __init__(self, folder: Path, metrics_url: str, records: int) -> None:
+        super().__init__(daemon=True)
+        self._folder = folder
+        self._url = metrics_url
+        self._records = records
+        self._ending = threading.Event()
+        self._metric = 0
+
+    def run(self) -> None:
+        """Listen until the end."""
+        command = [sys.executable, "-m", "audience_stream", "status", "--json", "--watch"]
+        columns = (TextColumn("rebuilding"), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeRemainingColumn())
+        with pinned(SERVERS), (self._folder / "status.jsonl").open("wb") as output:
+            status = subprocess.Popen([*command, "--interval", str(_STATUS_EVERY_S)], stdout=output)
+        try:
+            with Progress(*columns, console=console) as progress:
+                bar = progress.add_task("records", total=self._records)
+                while not self._ending.wait(_METRIC_EVERY_S):
+                    left, seconds = self._left()
+                    if 0 < seconds < float("inf"):
+                        self._metric += 1
+                        progress.update(bar, completed=self._records - left)
+        finally:
+            status.kill()
+            status.wait()
+
+    def end(self) -> None:
+        """Stop listening."""
+        self._ending.set()
+        self.join()
+
+    def told(self) -> list[tuple[str, int]]:
+        """(who, how often they told of a rebuild under way)"""
+        return [
+            ("log", _lines(self._folder / "processes.log", event="catching_up")),
+            ("metric", self._metric),
+            ("status command", _lines(self._folder / "status.jsonl", state="catching_up")),
+        ]
+
+    def _left(self) -> tuple[float, float]:
+        """(records, seconds) that are left by the worker's metrics; zeros while it does not answer."""
+        try:
+            text = httpx.get(self._url, timeout=2, trust_env=False).text
+        except httpx.HTTPError:
+            return 0.0, 0.0
+        found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("audience_worker_left_"))
+        return float(found.get("audience_worker_left_records", 0)), float(found.get("audience_worker_left_seconds", 0))
+
+
+def _lines(file: Path, **fields: str) -> int:
+    """How many JSON lines of a file have these fields and an estimate of the time that is left."""
+    lines = [json.loads(line) for line in file.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
+    return sum(
+        fields.items() <= line.items() and (line.get("eta_s") or line.get("eta_seconds")) is not None for line in lines
+    )

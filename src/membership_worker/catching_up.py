@@ -37,11 +37,11 @@ class CatchingUp:
     def look(self, shards: Mapping[int, Shard], now: float) -> None:
         """Measure and tell. `now`: seconds of a monotonic clock."""
         left = self._left(shards)
-        if left is None and self._far:
+        if left is None:
             return  # a shard that was just taken, or is being read again: the next look will know
-        if left is None or not shards or (left < FAR and not self._far):
+        if not shards or (left < FAR and not self._far):
             self._restart(now)
-            _show(left or 0, 0.0)
+            _show(left, 0.0)
             return
         self._far = True
         if shards.keys() != self._shards:  # what came or went with a rebalance is no progress
