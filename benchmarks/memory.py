@@ -1,5 +1,6 @@
 """What a membership takes in Redis once its guard has expired."""
 
+from audience_core.change_reader import Change, Run
 from audience_core.redis import keys
 from audience_core.redis.connect import connect
 from audience_core.redis.operations import Operations
@@ -21,20 +22,9 @@ def run(here: Machine) -> list[Row]:
     for first in range(0, visitors, 1000):
         operations = Operations()
         for number in range(first, first + 1000):
-            operations.change(
-                {
-                    "account": "demo",
-                    "mpid": str(5_000_000_000_000_000_000 + number),
-                    "occurred_at": 1,
-                    "received_at": 1,
-                    "request_id": "",
-                    "identities": [],
-                    "changes": [
-                        {"audience_id": 100_000 + (number + n) % 100, "epoch": 0, "action": "ENTER"}
-                        for n in range(PER_VISITOR)
-                    ],
-                }
-            )
+            members = tuple(str(100_000 + (number + n) % 100) for n in range(PER_VISITOR))
+            mpid = str(5_000_000_000_000_000_000 + number)
+            operations.change(Change(b"demo", mpid, 1, 1, (), (Run("ENTER", members),)))
         store.apply(0, "topic", applied, first + 1000, operations)
         applied = first + 1000
     guarded = int(client.info("memory")["used_memory"]) - empty

@@ -25,7 +25,7 @@ class ChangeWriter:
     def __init__(self, framing: bytes, account: str, occurred_at: int, received_at: int, request_id: str) -> None:
         """`framing`: what stands before a record's body."""
         self.account = account
-        self._before = framing + _text(account)
+        self._before = _before(framing, account)
         self._between = _long(occurred_at) + _long(received_at) + _text(request_id)
 
     def write(self, mpid: bytes, identities: Sequence[str], changes: Sequence[Change]) -> bytes:
@@ -64,6 +64,11 @@ def _varint(left: int) -> bytes:
 
 
 _number = lru_cache(_KEPT_NUMBERS)(_long)
+
+
+@lru_cache(_KEPT_NUMBERS)
+def _before(framing: bytes, account: str) -> bytes:
+    return framing + _text(account)
 
 
 def _text(text: str) -> bytes:

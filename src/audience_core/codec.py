@@ -6,20 +6,18 @@ Read: either, told apart by the first byte. Schemas are parsed once per process.
 """
 
 import io
-import json
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro import schemaless_reader, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from audience_core.change_reader import as_change, read_change
 from audience_core.change_writer import ChangeWriter
 from audience_core.errors import PoisonRecord
+from audience_core.schema_files import load_schema
 
 _MARKER = b"\xc3\x01"
 _SINGLE_OBJECT_HEADER = 10
@@ -34,21 +32,6 @@ CURRENT = (
     "ShardCount",
     "DeadLetter",
 )
-VERSION = 1
-
-
-def schema_folder() -> Path:
-    """Folder of the `.avsc` files: inside the installed package, or the repository's `schemas/`."""
-    packaged = Path(str(files("audience_core").joinpath("schemas")))
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "schemas"
-
-
-@cache
-def load_schema(name: str, version: int = VERSION) -> dict[str, Any]:
-    """Parse `schemas/<name>.v<version>.avsc` once."""
-    text = (schema_folder() / f"{name}.v{version}.avsc").read_text("utf-8")
-    parsed: Any = parse_schema(json.loads(text))
-    return cast("dict[str, Any]", parsed)
 
 
 @cache
@@ -60,34 +43,6 @@ def _header(name: str) -> bytes:
 @cache
 def _writers_by_header() -> dict[bytes, tuple[str, dict[str, Any]]]:
     return {_header(name): (name, load_schema(name)) for name in CURRENT}
-
-
-_END = os.urandom(8)
-"""Stands after each of the records that are read together, so that none can reach into its neighbour unnoticed: no
-sender can know it."""
-
-
-@cache
-def _batch_schema() -> dict[str, Any]:
-    end = {"type": "fixed", "name": "End", "size": len(_END)}
-    fields = [{"name": "record", "type": load_schema("MembershipChange")}, {"name": "end", "type": end}]
-    parsed: Any = parse_schema({"type": "array", "items": {"type": "record", "name": "Framed", "fields": fields}})
-    return cast("dict[str, Any]", parsed)
-
-
-def _read_together(bodies: Sequence[bytes]) -> list[Any] | None:
-    """Membership changes out of their bodies, or None when one of them can't be read."""
-    if not bodies:
-        return None
-    count = io.BytesIO()
-    schemaless_writer(count, {"type": "long"}, len(bodies))
-    body = io.BytesIO(count.getvalue() + _END.join(bodies) + _END + b"\0")
-    try:
-        framed: Any = schemaless_reader(body, _batch_schema(), None)
-    except Exception:  # noqa: BLE001 - fastavro raises anything; reading them one by one tells which and why
-        return None
-    whole = len(framed) == len(bodies) and not body.read(1)
-    return [one["record"] for one in framed] if whole and all(one["end"] == _END for one in framed) else None
 
 
 class Registry(Protocol):
@@ -128,20 +83,22 @@ class Codec:
     def decode_all(self, values: Sequence[bytes | None]) -> list[tuple[str, Any] | PoisonRecord]:
         """As decode, for the values of a batch: for each its (record name, record), or what is wrong with it.
 
-        Membership changes, nearly all of a log, are read by one call of the Avro reader.
+        Membership changes, nearly all of a log, come as Change.
         """
         header = _header("MembershipChange")
-        grouped = [n for n, value in enumerate(values) if value is not None and value.startswith(header)]
-        read = _read_together([(values[n] or b"")[_SINGLE_OBJECT_HEADER:] for n in grouped])
-        if read is not None and len(read) == len(values):
-            return [("MembershipChange", record) for record in read]
-        together = dict(zip(grouped, read or (), strict=False))
         decoded: list[tuple[str, Any] | PoisonRecord] = []
-        for n, value in enumerate(values):
+        for value in values:
+            if value is not None and value.startswith(header):
+                change = read_change(value, _SINGLE_OBJECT_HEADER)
+                if change is not None:
+                    decoded.append(("MembershipChange", change))
+                    continue
             try:
-                decoded.append(("MembershipChange", together[n]) if n in together else self.decode(value))
+                name, record = self.decode(value)
             except PoisonRecord as error:
                 decoded.append(error)
+            else:
+                decoded.append((name, as_change(record) if name == "MembershipChange" else record))
         return decoded
 
     def decode(self, data: bytes | None) -> tuple[str, Any]:

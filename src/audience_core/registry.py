@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 from fastavro import parse_schema
 
-from audience_core.codec import CURRENT, VERSION, Codec, schema_folder
+from audience_core.codec import CURRENT, Codec
 from audience_core.errors import PermanentError, PoisonRecord, RetryableError
+from audience_core.schema_files import VERSION, schema_folder
 from audience_core.settings import CoreSettings
 
 _TIMEOUT_S = 5.0

@@ -113,7 +113,8 @@ class CoreSettings(BaseSettings):
     )
     tls_key: Path | None = Field(None, description="PEM file with the private key of that certificate")
     trusted_proxies: str = Field(
-        "127.0.0.1", description="addresses or networks, comma-separated, whose X-Forwarded-For and -Proto are believed"
+        "127.0.0.1",
+        description="addresses or networks, comma-separated, whose X-Forwarded-For and -Proto the console believes",
     )
 
     @classmethod

@@ -20,12 +20,13 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Answer(NamedTuple):
-    """Status and body; `retry_after` adds the header, in seconds."""
+    """Status and body; `retry_after` adds the header, in seconds, and `close` ends the connection."""
 
     status: int
     body: bytes
     retry_after: int = 0
     close: bool = False
+    content_type: bytes = b"application/json"
 
 
 def _problem(status: int, error: str, message: str, *, retry_after: int = 0, close: bool = False) -> Answer:
@@ -37,12 +38,15 @@ def unreadable(why: str) -> Answer:
     return _problem(400, "unreadable", why)
 
 
+NO_HTTP = _problem(400, "unreadable", "this is not HTTP/1.1", close=True)
+NO_GZIP = unreadable("the body is not gzip")
 UNKNOWN_KEY = _problem(401, "unknown_api_key", "account.account_settings.apiKey is missing, unknown or revoked")
 NOT_FOUND = _problem(404, "not_found", "POST Firehose messages to /firehose")
 METHOD_NOT_ALLOWED = _problem(405, "method_not_allowed", "POST Firehose messages to /firehose")
 TOO_SLOW = _problem(408, "too_slow", "the request's body did not arrive in time", close=True)
 TOO_LARGE = _problem(413, "too_large", "the unpacked body is over the limit", close=True)
 UNKNOWN_ENCODING = _problem(415, "unknown_encoding", "send the body plain or with Content-Encoding: gzip")
+NO_CONNECTION = _problem(503, "unavailable", "too many connections; try again", retry_after=RETRY_AFTER_S, close=True)
 INTERNAL = _problem(503, "internal", "the request failed here; send it again", retry_after=RETRY_AFTER_S)
 
 

@@ -1,10 +1,9 @@
-"""The ASGI application: one route that matters, written plainly for speed."""
+"""The gateway's answers: one route that matters, written plainly for speed."""
 
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from functools import cache
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -16,12 +15,12 @@ from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.probes import metrics_answer, probe_answer
 from audience_core.observability.tracing import Tracing
 from audience_core.redis.control import KeyRecord
-from ingest_gateway import activity, answers, body
+from ingest_gateway import activity, answers
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.answers import Answer
-from ingest_gateway.body import Disconnected, Receive, Refused
-from ingest_gateway.bounds import TaskBound
+from ingest_gateway.body import Headers, Refused, header
 from ingest_gateway.caches import CatalogCache, KeyRing
+from ingest_gateway.connection import FIREHOSE, Request
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.firehose import (
     MESSAGE_TYPES,
@@ -40,8 +39,6 @@ from ingest_gateway.registration import EPOCH_SETTING, registration
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 M = TypeVar("M")
 
 LARGE = 2000
@@ -50,9 +47,6 @@ MAX_SUBSCRIPTION = 100_000
 """Characters of a subscription's texts; it has to fit into one record of Kafka."""
 
 log = get_logger()
-# looked up once: `labels` takes longer than counting
-_requests = cache(lambda kind, status: metrics.GATEWAY_REQUESTS.labels(kind, str(status)))
-_ENTERS, _EXITS = metrics.GATEWAY_CHANGES.labels("enter"), metrics.GATEWAY_CHANGES.labels("exit")
 _REASONS: dict[type[RetryableError], str] = {
     KafkaUnavailable: "kafka",
     ProducerQueueFull: "producer_queue_full",
@@ -90,7 +84,6 @@ class Gateway:
         self._log = log.bind()  # filters at once what is below the level
         self._tracing = tracing
         self._pepper = settings.required_pepper()
-        self._body_bound = TaskBound(settings.request_timeout.total_seconds())
         self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
             "module_registration_request": self._register,
@@ -99,39 +92,28 @@ class Gateway:
             "event_processing_request": self._ignore_event,
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Speak ASGI."""
-        if scope["type"] != "http":
-            return
-        path = scope["path"]
-        if path == "/firehose":
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request, whatever it is. Never raises."""
+        path = request.path
+        if path == FIREHOSE:
             if self._tracing is None:
-                await self._firehose(scope, receive, send)
-            else:
-                with self._tracing.request(scope["headers"]):
-                    await self._firehose(scope, receive, send)
-        elif path == "/metrics":
-            await _send_probe(send, metrics_answer())
-        elif path in {"/livez", "/readyz"}:
-            await _send_probe(send, self._ready() if path == "/readyz" else probe_answer([]))
-        else:
-            await _send(send, answers.NOT_FOUND)
+                return await self._firehose(request)
+            with self._tracing.request(request.headers):
+                return await self._firehose(request)
+        if path == b"/metrics":
+            return _probe(metrics_answer())
+        if path == b"/readyz":
+            return _probe(self._ready())
+        return _probe(probe_answer([])) if path == b"/livez" else answers.NOT_FOUND
 
-    async def _firehose(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _firehose(self, request: Request) -> Answer:
         kind = "none"
         started = time.perf_counter()
         self._activity.begin()
         try:
-            with self._body_bound.within():
-                data = await body.read(receive, scope, self._settings.body_limit)
-            started = time.perf_counter()
-            message = body.parse(data)
+            message = _message(request)
             kind = _type_of(message)
-            answer = await self._answer(kind, message, scope)
-        except Disconnected:
-            return
-        except TimeoutError:
-            answer = answers.TOO_SLOW
+            answer = await self._answer(kind, message, request.headers)
         except Refused as refused:
             answer = refused.answer
         except RetryableError as error:
@@ -146,19 +128,21 @@ class Gateway:
             )
             metrics.GATEWAY_UNAVAILABLE.labels("internal").inc()
             answer = answers.INTERNAL
-        await _send(send, answer)
-        duration = time.perf_counter() - started
-        _requests(kind, answer.status).inc()
-        metrics.GATEWAY_LATENCY.observe(duration)
-        self._activity.note(kind, answer, duration)
+        self._note(kind, answer, time.perf_counter() - started)
+        return answer
+
+    def _note(self, kind: str, answer: Answer, seconds: float) -> None:
+        metrics.GATEWAY_REQUESTS.add(1, kind, str(answer.status))
+        metrics.GATEWAY_LATENCY.observe(seconds)
+        self._activity.note(kind, answer, seconds)
         if self._tracing is not None:
             about: dict[str, str | int] = {"audience.message_type": kind, "http.response.status_code": answer.status}
             self._tracing.note(about | activity.counted(), failed=answer.status >= 500)  # noqa: PLR2004 - an error of ours
-        self._log.info("firehose", type=kind, status=answer.status, duration_ms=round(duration * 1000, 2))
+        self._log.info("firehose", type=kind, status=answer.status, duration_ms=round(seconds * 1000, 2))
 
-    async def _answer(self, kind: str, message: dict[str, Any], scope: Scope) -> Answer:
+    async def _answer(self, kind: str, message: dict[str, Any], headers: Headers) -> Answer:
         if kind == "dsr_processing_request":
-            return await self._erase(message, trusted=self._is_mparticle(scope))
+            return await self._erase(message, trusted=self._is_mparticle(headers))
         return await self._handlers[kind](message)
 
     async def _register(self, raw: dict[str, Any]) -> Answer:
@@ -186,7 +170,8 @@ class Gateway:
         message = _read(read_membership, raw)
         if message.api_key is None and not message.user_profiles:
             return answers.membership_changed(message.id)
-        key = await self._key(message.api_key)
+        key = self._keys.known(message.api_key) if message.api_key else None
+        key = activity.see_key(key) if key else await self._key(message.api_key)
         if key is None:
             return answers.UNKNOWN_KEY
         if key["status"] == "revoked":
@@ -207,7 +192,9 @@ class Gateway:
         large = parts_in(profiles) > LARGE
         pepper = self._pepper if self._settings.identity_erasure else None
         while True:
-            catalog = await self._catalogs.of(account, fresh=fresh)
+            catalog = None if fresh else self._catalogs.current(account)
+            if catalog is None:
+                catalog = await self._catalogs.of(account, fresh=fresh)
             context = Context(account, message.id or "", occurred_at, now, catalog, pepper)
             if large:
                 reading = await asyncio.to_thread(read_profiles, profiles, context, self._records)
@@ -230,10 +217,16 @@ class Gateway:
     async def _key(self, secret: str | None) -> KeyRecord | None:
         return None if secret is None else activity.see_key(await self._keys.find(secret))
 
-    def _is_mparticle(self, scope: Scope) -> bool:
+    def _is_mparticle(self, headers: Headers) -> bool:
         token = self._settings.firehose_token.get_secret_value()
-        given = body.header(scope["headers"], b"authorization")
+        given = header(headers, b"authorization")
         return bool(token) and hmac.compare_digest(given.encode(), f"Token {token}".encode())
+
+
+def _message(request: Request) -> dict[str, Any]:
+    if request.problem is not None or request.body is None:
+        raise Refused(request.problem or answers.METHOD_NOT_ALLOWED)
+    return request.body.parse()
 
 
 def _type_of(message: dict[str, Any]) -> str:
@@ -251,11 +244,9 @@ def _read(read: Callable[[dict[str, Any]], M], raw: dict[str, Any]) -> M:
 
 
 def _count(profiles: int, reading: Reading) -> None:
-    metrics.GATEWAY_PROFILES.inc(profiles)
-    if reading.enters:
-        _ENTERS.inc(reading.enters)
-    if reading.changes > reading.enters:
-        _EXITS.inc(reading.changes - reading.enters)
+    metrics.GATEWAY_PROFILES.add(profiles)
+    metrics.GATEWAY_CHANGES.add(reading.enters, "enter")
+    metrics.GATEWAY_CHANGES.add(reading.changes - reading.enters, "exit")
 
 
 def _now() -> int:
@@ -267,20 +258,5 @@ def _times(message: Message | Membership) -> tuple[int, int]:
     return _now(), max(message.timestamp_ms or 0, 0)
 
 
-async def _send(send: Send, answer: Answer) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
-    if answer.retry_after:
-        headers.append((b"retry-after", str(answer.retry_after).encode()))
-    if answer.close:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-async def _send_probe(send: Send, answer: ProbeAnswer) -> None:
-    headers = [
-        (b"content-type", answer.content_type.encode()),
-        (b"content-length", str(len(answer.body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+def _probe(answer: ProbeAnswer) -> Answer:
+    return Answer(answer.status, answer.body, content_type=answer.content_type.encode())

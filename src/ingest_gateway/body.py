@@ -1,7 +1,6 @@
-"""Reads a request's body within its limits."""
+"""Collects a request's body within its limits, and reads it."""
 
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pydantic_core import from_json
@@ -9,7 +8,8 @@ from pydantic_core import from_json
 from ingest_gateway import answers
 from ingest_gateway.answers import Answer
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case"""
 
 
 class Refused(Exception):
@@ -20,11 +20,7 @@ class Refused(Exception):
         self.answer = answer
 
 
-class Disconnected(Exception):
-    """The sender went away."""
-
-
-def header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:
+def header(headers: Headers, name: bytes) -> str:
     """First header of this (lower-case) name, or an empty text."""
     for key, value in headers:
         if key == name:
@@ -32,44 +28,54 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:
     return ""
 
 
-async def read(receive: Receive, scope: MutableMapping[str, Any], limit: int) -> bytes:
-    """Return the unpacked body of a POST. Raises Refused over `limit` bytes, counted while they stream in, unpacked."""
-    if scope["method"] != "POST":
-        raise Refused(answers.METHOD_NOT_ALLOWED)
-    headers = scope["headers"]
-    length = header(headers, b"content-length")
-    if length.isdigit() and int(length) > limit:
-        raise Refused(answers.TOO_LARGE)
-    encoding = header(headers, b"content-encoding")
-    if encoding and (encoding := encoding.strip().lower()) not in {"", "identity", "gzip"}:
-        raise Refused(answers.UNKNOWN_ENCODING)
-    unpack = zlib.decompressobj(31) if encoding == "gzip" else None
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        chunk: bytes = message.get("body", b"")
-        body += chunk if unpack is None else _unpacked(unpack, chunk, limit + 1 - len(body))
-        if len(body) > limit:
+class Body:
+    """The body of a POST, unpacked as it comes. Over `limit` bytes it is refused at once, whatever is still to come."""
+
+    __slots__ = ("_data", "_limit", "_unpack")
+
+    def __init__(self, method: bytes, headers: Headers, limit: int) -> None:
+        """Raises Refused when the headers tell that it can't be taken."""
+        if method != b"POST":
+            raise Refused(answers.METHOD_NOT_ALLOWED)
+        length = encoding = b""
+        for name, value in headers:
+            if name == b"content-length":
+                length = length or value
+            elif name == b"content-encoding":
+                encoding = encoding or value.strip().lower()
+        if length.isdigit() and int(length) > limit:
             raise Refused(answers.TOO_LARGE)
-        more = message.get("more_body", False)
-    if unpack is not None and not unpack.eof:
-        raise Refused(answers.unreadable("the gzip body is cut short"))
-    return bytes(body)
+        if encoding not in {b"", b"identity", b"gzip"}:
+            raise Refused(answers.UNKNOWN_ENCODING)
+        self._unpack = zlib.decompressobj(31) if encoding == b"gzip" else None
+        self._limit = limit
+        self._data: bytes | bytearray = b""
 
+    def add(self, chunk: bytes) -> None:
+        """Take what has come. Raises Refused over the limit, and for what is no gzip."""
+        if self._unpack is not None:
+            try:
+                chunk = self._unpack.decompress(chunk, self._limit + 1 - len(self._data))
+            except zlib.error:
+                raise Refused(answers.NO_GZIP) from None
+        if not self._data:
+            self._data = chunk  # nearly every body comes in one piece
+        elif isinstance(self._data, bytearray):
+            self._data += chunk
+        else:
+            self._data = bytearray(self._data) + chunk
+        if len(self._data) > self._limit:
+            raise Refused(answers.TOO_LARGE)
 
-def _unpacked(unpack: Any, chunk: bytes, room: int) -> bytes:
-    try:
-        data: bytes = unpack.decompress(chunk, room)
-    except zlib.error:
-        raise Refused(answers.unreadable("the body is not gzip")) from None
-    return data
+    def parse(self) -> dict[str, Any]:
+        """Read a JSON object. Raises Refused when it is none, not UTF-8, or nested deeper than about 200 levels."""
+        if self._unpack is not None and not self._unpack.eof:
+            raise Refused(answers.unreadable("the gzip body is cut short"))
+        return parse(bytes(self._data))
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object. Raises Refused when it is none, is not UTF-8, or is nested deeper than about 200 levels."""
+    """As Body.parse."""
     try:
         message = from_json(body)
     except ValueError:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Generic, TypeVar
 
 W = TypeVar("W")
@@ -40,39 +39,3 @@ class Bound(Generic[W]):
                 return
             del self._due[waiting]
             self._expire(waiting)
-
-
-class TaskBound:
-    """As asyncio.timeout: `with` one of `within()`, TimeoutError is raised where the task waits."""
-
-    def __init__(self, seconds: float) -> None:
-        self._bound: Bound[_Within] = Bound(seconds, _Within.expire)
-
-    def within(self) -> "_Within":
-        """For one task, one time."""
-        return _Within(self._bound)
-
-
-class _Within:
-    __slots__ = ("_bound", "_expired", "_task")
-
-    def __init__(self, bound: "Bound[_Within]") -> None:
-        self._bound = bound
-        self._expired = False
-
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._bound.begin(self)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bound.end(self)
-        # when somebody else has cancelled the task too, it is to end
-        if self._expired and self._task is not None and not self._task.uncancel() and kind is asyncio.CancelledError:
-            raise TimeoutError from error
-
-    def expire(self) -> None:
-        self._expired = True
-        if self._task is not None:
-            self._task.cancel()

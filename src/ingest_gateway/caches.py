@@ -53,14 +53,22 @@ class KeyRing:
 
     async def find(self, secret: str) -> KeyRecord | None:
         """The key's record, or None when there is no such key. Raises RedisUnavailable when that can't be known."""
-        digest = self._digests.get(secret) or key_digest(self._pepper, secret)
-        record = self._records.get(digest)
-        if record is None:
-            record = await self._store.key_record(digest)
+        known = self.known(secret)
+        if known is None:
+            digest = key_digest(self._pepper, secret)
+            record = self._records.get(digest) or await self._store.key_record(digest)
             if record is None:
                 return None
-            self._records[digest] = record
-        self._digests[secret] = digest
+            self._records[digest], self._digests[secret] = record, digest
+            known = self.known(secret)
+        return known
+
+    def known(self, secret: str) -> KeyRecord | None:
+        """As find, of keys that were found before; None of others."""
+        digest = self._digests.get(secret)
+        if digest is None:
+            return None
+        record = self._records[digest]
         if record.get("expires_at") is None:
             return record
         return {**record, "status": status_of(record, now())}
@@ -90,3 +98,7 @@ class CatalogCache:
         if fresh or account not in self._catalogs:
             self._catalogs[account] = await self._store.read(account)
         return self._catalogs[account]
+
+    def current(self, account: str) -> Catalog | None:
+        """The account's catalog when it is in memory."""
+        return self._catalogs.get(account)

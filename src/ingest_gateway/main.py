@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -20,12 +21,12 @@ from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
-from audience_core.serving import network_options
+from audience_core.serving import tls_options
 from audience_core.settings import load
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
-from ingest_gateway.deadlines import protocol
+from ingest_gateway.connection import Connection, Limits
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import open_outlet
@@ -44,7 +45,7 @@ def run() -> int:
     settings = load(GatewaySettings)
     configure(settings, "gateway")
     settings.required_pepper()
-    network = network_options(settings)
+    tls = tls_options(settings)
     # uvicorn stops on these and then raises them again at whoever was there before it: a clean stop must exit with 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -54,7 +55,7 @@ def run() -> int:
         log.error("port_taken", port=settings.gateway_port, setting="AUDIENCE_GATEWAY_PORT", error=str(error))
         return 1
     with listener:
-        uvloop.run(_serve(settings, listener, network))
+        uvloop.run(_serve(settings, listener, tls))
     return 0
 
 
@@ -71,7 +72,7 @@ class _KafkaHealth:
             await asyncio.sleep(KAFKA_EVERY_S if self.reachable else 0.1)
 
 
-async def _serve(settings: GatewaySettings, listener: socket.socket, network: dict[str, Any]) -> None:
+async def _serve(settings: GatewaySettings, listener: socket.socket, tls: dict[str, Any]) -> None:
     pepper = settings.required_pepper()
     client = connect_async(settings)
     producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
@@ -105,7 +106,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
     log.info("gateway_listening", port=listener.getsockname()[1])
     spare_the_collector()
     try:
-        await _server(gateway, settings, network).serve(sockets=[listener])
+        await _server(gateway, settings, tls).serve(sockets=[listener])
     finally:
         for task in tasks:
             task.cancel()
@@ -120,15 +121,24 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, network: di
         await client.aclose()
 
 
-def _server(gateway: Gateway, settings: GatewaySettings, network: dict[str, Any]) -> uvicorn.Server:
+def _server(gateway: Gateway, settings: GatewaySettings, tls: dict[str, Any]) -> uvicorn.Server:
+    limits = Limits(
+        body=settings.body_limit,
+        connections=settings.max_connections,
+        header_timeout=settings.header_timeout.total_seconds(),
+        request_timeout=settings.request_timeout.total_seconds(),
+    )
     config = uvicorn.Config(
-        gateway,
-        http=protocol(settings.header_timeout.total_seconds(), settings.max_connections),
+        gateway.answer,
+        interface="asgi3",  # it is none: Connection calls it, and uvicorn is not to look
+        http=cast(Any, partial(Connection, limits)),
+        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
-        **network,
+        **tls,
     )
     return uvicorn.Server(config)

@@ -46,7 +46,8 @@ def decode(codec: Codec, messages: Sequence[Message]) -> Batch:
             poison = PoisonRecord("wrong_schema", f"{name} does not belong into {CHANGES}")
             batch.letters.append(dead_letter(codec, message, poison))
             continue
-        batch.oldest = batch.oldest or record["received_at"]
+        if not batch.oldest:
+            batch.oldest = record.received_at if name == "MembershipChange" else record["received_at"]
     return batch
 
 

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBearer
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from audience_core.errors import RedisUnavailable
 from audience_core.observability.logging import get_logger
@@ -97,7 +98,8 @@ def create_app(
         replay=replay,
     )
     closing = services.changes.close, reads.close
-    return SegmentApi(segments, app, create_console(services), client, tokens, *closing)
+    console = ProxyHeadersMiddleware(cast(Any, create_console(services)), trusted_hosts=settings.trusted_proxies)
+    return SegmentApi(segments, app, cast(AsgiApp, console), client, tokens, *closing)
 
 
 class SegmentApi:
@@ -170,7 +172,7 @@ class SegmentApi:
             log.exception("control_request_failed", route=_route(scope))
         finally:
             route = _route(scope)
-            API_REQUESTS.labels(route, str(status)).inc()
+            API_REQUESTS.add(1, route, str(status))
             elapsed = round((time.perf_counter() - started) * 1000, 1)
             log.info("control_request", method=_method(scope), route=route, status=status, duration_ms=elapsed)
 

@@ -14,7 +14,7 @@ from audience_core.garbage import spare_the_collector
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.redis.connect import connect_async
-from audience_core.serving import network_options
+from audience_core.serving import tls_options
 from audience_core.settings import load
 from audience_core.whole_answers import WholeAnswersProtocol
 from segment_api.app import create_app
@@ -33,7 +33,7 @@ def run(replay: Replay | None = None) -> int:
     configure(settings, "api")
     settings.required_pepper()
     settings.required_admin_tokens()
-    network = network_options(settings)
+    tls = tls_options(settings)
     try:
         listener = socket.create_server((settings.host, settings.api_port), backlog=2048)
     except OSError as error:
@@ -46,7 +46,7 @@ def run(replay: Replay | None = None) -> int:
         )
         return 1
     with listener:
-        uvloop.run(_serve(settings, listener, network, replay))
+        uvloop.run(_serve(settings, listener, tls, replay))
     return 0
 
 
@@ -74,9 +74,7 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def _serve(
-    settings: ApiSettings, listener: socket.socket, network: dict[str, Any], replay: Replay | None
-) -> None:
+async def _serve(settings: ApiSettings, listener: socket.socket, tls: dict[str, Any], replay: Replay | None) -> None:
     client = connect_async(settings)
     producer = RecordProducer(settings, "api")
     app = create_app(settings, client=client, sender=producer, replay=replay)
@@ -89,7 +87,8 @@ async def _serve(
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=5,
-        **network,
+        proxy_headers=False,  # the console alone asks who the client is: see create_app
+        **tls,
     )
     log.info("api_listening", port=listener.getsockname()[1])
     spare_the_collector()

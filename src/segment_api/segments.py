@@ -32,7 +32,6 @@ _PREFLIGHT: list[Header] = [
 ]
 _NOTHING = b"[]"
 _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_OK = API_REQUESTS.labels("segments", "200")
 
 log = get_logger()
 
@@ -67,7 +66,7 @@ class SegmentsEndpoint:
             status, body = await self._answer(scope["path"])
             headers = _HEADERS if status == 200 else [*_HEADERS, RETRY_AFTER]  # noqa: PLR2004
             API_LATENCY.observe(time.perf_counter() - started)
-        (_OK if status == 200 else API_REQUESTS.labels("segments", str(status))).inc()  # noqa: PLR2004
+        API_REQUESTS.add(1, "segments", str(status))
         await answer(scope, send, status, body, headers)
 
     async def _answer(self, path: str) -> tuple[int, bytes]:

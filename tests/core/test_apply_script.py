@@ -10,6 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
+from audience_core.change_reader import as_change
+from audience_core.domain.mpids import pack_mpid, unpack_mpid
 from audience_core.domain.records import (
     AudienceChange,
     IdentitiesErased,
@@ -131,6 +133,8 @@ class Shard:
         for key, value in self.dump().items():
             prefix, kind, *rest = key.split(":", 3)
             assert prefix == "{s2}", f"{key} is of another shard"
+            if kind in "mvxj":
+                rest[1] = unpack_mpid(rest[1])
             if kind == "c":
                 state["counts"] = {field: int(count) for field, count in value.items()}
             elif kind == "v":
@@ -145,7 +149,8 @@ class Shard:
                 assert sorted({r.offset for r in waiting}) == [r.offset for r in waiting]
             elif kind != "o":
                 part = {"m": "members", "x": "suppressed", "i": "identities", "j": "of", "y": "erased"}[kind]
-                state[part][tuple(rest)] = int(value) if kind in "xy" else value
+                visitors = set(map(unpack_mpid, value)) if kind == "i" else value
+                state[part][tuple(rest)] = int(value) if kind in "xy" else visitors
         return state
 
 
@@ -153,7 +158,7 @@ def operations(*records: Record, first: int = 0) -> Operations:
     made = Operations()
     for offset, record in enumerate(records, first):
         if "changes" in record:
-            made.change(cast(MembershipChange, record))
+            made.change(as_change(cast(MembershipChange, record)))
         elif "mpid" in record:
             made.visitor_erased(cast(VisitorErased, record), offset)
         else:
@@ -420,7 +425,12 @@ def test_an_erasure_leaves_nothing_of_the_visitor_but_the_suppression(shard: Sha
     shard.apply(change(identities=("h1", "h2")), erase())
     late = change(identities=("h3",))
     shard.apply(late)
-    assert set(shard.dump()) == {keys.offset(SHARD), keys.counts(SHARD), keys.receipts(SHARD), "{s2}:x:demo:1"}
+    assert set(shard.dump()) == {
+        keys.offset(SHARD),
+        keys.counts(SHARD),
+        keys.receipts(SHARD),
+        keys.suppression(SHARD, "demo", "1"),
+    }
 
 
 def test_an_erasure_by_identity_finds_every_visitor_who_came_with_it_and_nobody_else(shard: Shard) -> None:
@@ -433,7 +443,7 @@ def test_an_erasure_by_identity_finds_every_visitor_who_came_with_it_and_nobody_
     applied = shard.apply(IdentitiesErased(account="demo", identities=["h1", "h9"], received_at=1000, request_id="r"))
     assert (applied.erased, applied.counts) == (2, {("demo", 7, 0): 1})
     assert shard.store.recount() == {SHARD: {("demo", 7, 0): 1, ("other", 7, 0): 1}}
-    assert shard.client.smembers("{s2}:i:demo:h2") == {"3"}
+    assert shard.client.smembers("{s2}:i:demo:h2") == {pack_mpid("3")}
 
 
 def test_a_change_that_was_on_its_way_when_its_person_was_erased_is_dropped_and_its_visitor_erased(
@@ -465,7 +475,7 @@ def test_a_receipt_tells_in_numbers_what_was_deleted(shard: Shard) -> None:
 def test_guards_and_suppressions_free_their_memory_later_than_the_rule_needs_them(shard: Shard) -> None:
     shard.apply(change(), change(mpid="2"), erase("2"))
     assert 7000 < shard.client.ttl(keys.guards(SHARD, "demo", "1")) <= 7200
-    assert SUPPRESSION / 1000 < shard.client.ttl("{s2}:x:demo:2") <= 2 * SUPPRESSION / 1000
+    assert SUPPRESSION / 1000 < shard.client.ttl(keys.suppression(SHARD, "demo", "2")) <= 2 * SUPPRESSION / 1000
     assert shard.client.ttl(keys.members(SHARD, "demo", "1")) == -1
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_core.change_writer import ChangeWriter
-from audience_core.codec import Codec, load_schema
+from audience_core.codec import Codec
+from audience_core.schema_files import load_schema
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 LONGS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-300, 300), st.sampled_from([63, 64, -64, -65]))

@@ -11,7 +11,8 @@ import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.utils import generate_one
 
-from audience_core.codec import CURRENT, VERSION, schema_folder
+from audience_core.codec import CURRENT
+from audience_core.schema_files import VERSION, schema_folder
 
 FILE = re.compile(r"([A-Z][A-Za-z]+)\.v([1-9][0-9]*)\.avsc")
 PROMOTIONS = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audience_core.domain.members import encode_member
+from audience_core.domain.mpids import unpack_mpid
 from audience_core.domain.records import AudienceSubscription
 from audience_core.domain.shard_state import ShardState
 from audience_core.redis import catalog, keys
@@ -59,24 +60,27 @@ def found_items(client: Any, shards: int) -> Iterator[Item]:
             _ask(pipe, name)
         for name, reply in zip(names, pipe.execute(), strict=True):
             tag, kind, *rest = name.split(":", 3)
+            visitor = (rest[0], unpack_mpid(rest[1])) if kind in {"m", "v", "x"} else ()
             if int(tag[2:-1]) >= shards:
                 yield ("foreign", name)
             elif kind == "m":
-                yield from (("member", *rest, member) for member in reply)
+                yield from (("member", *visitor, member) for member in reply)
             elif kind == "v":
-                yield from (("guard", *rest, member, signed) for member, signed in reply.items() if member != "r")
+                yield from (("guard", *visitor, member, signed) for member, signed in reply.items() if member != "r")
             elif kind == "x":
-                yield ("suppressed", *rest)
+                yield ("suppressed", *visitor)
             elif kind == "i":
-                yield from (("identity", *rest, mpid) for mpid in reply)
+                yield from (("identity", *rest, unpack_mpid(name)) for name in reply)
 
 
 def _ask(pipe: Any, name: str) -> None:
     kind = name.split(":", 2)[1]
     if kind in {"m", "i", "j"}:
         pipe.smembers(name)
-    elif kind == "x":
+    elif kind in {"x", "y"}:
         pipe.get(name)
+    elif kind == "r":  # receipts of a worker that was killed before it published them
+        pipe.llen(name)
     else:
         pipe.hgetall(name)
 

@@ -122,7 +122,7 @@ class Senders:
         gateway = self.world.gateways[number].gateway
         self.world.gateways[number].activity.begin()
         try:
-            answer = drive(gateway._answer(kind, message, {"headers": []}))  # noqa: SLF001 - all of it but HTTP
+            answer = drive(gateway._answer(kind, message, []))  # noqa: SLF001 - all of it but HTTP
         except (RetryableError, Crashed) as error:
             self.world.scheduler.note(f"not answered: {error or 'the gateway crashed'}")
             return None

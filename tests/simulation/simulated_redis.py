@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from audience_core.domain.members import decode_member
+from audience_core.domain.mpids import unpack_mpid
 from audience_core.domain.records import AudienceChange, IdentitiesErased, MembershipChange, VisitorErased
 from audience_core.domain.shard_state import ShardState
 from audience_core.redis import keys, scripts
@@ -297,7 +298,7 @@ def _apply(shard: ShardState, operations: list[Any]) -> list[list[str]]:
 
 
 def _erase(shard: ShardState, kind: str, account: str, rest: Any) -> list[str]:
-    mpid = next(rest) if kind == "V" else ""
+    mpid = unpack_mpid(next(rest)) if kind == "V" else ""
     received_at, request_id, offset = int(next(rest)), next(rest), next(rest)
     told = {"account": account, "received_at": received_at, "request_id": request_id}
     if kind == "V":
@@ -310,7 +311,7 @@ def _erase(shard: ShardState, kind: str, account: str, rest: Any) -> list[str]:
 
 
 def _change(account: str, kind: str, rest: Any, identities: list[str]) -> MembershipChange:
-    mpid, received_at, signed, number = next(rest), *(int(next(rest)) for _ in range(3))
+    mpid, received_at, signed, number = unpack_mpid(next(rest)), *(int(next(rest)) for _ in range(3))
     members = [decode_member(next(rest)) for _ in range(number)]
     return MembershipChange(
         account=account,

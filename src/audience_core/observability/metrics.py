@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
+from audience_core.observability.tally import TalliedCounter, TalliedHistogram
 from audience_core.topics import TOPICS
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing here reads
@@ -27,15 +28,15 @@ KAFKA_FAILED = Counter(
 )
 
 # gateway
-GATEWAY_REQUESTS = Counter(
+GATEWAY_REQUESTS = TalliedCounter(
     "audience_gateway_requests_total", "Firehose requests by message type and HTTP status", ["type", "status"]
 )
-GATEWAY_LATENCY = Histogram(
+GATEWAY_LATENCY = TalliedHistogram(
     "audience_gateway_request_duration_seconds",
     "From the end of a request's body to its answer",
     buckets=(0.0025, 0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 1, 5),
 )
-GATEWAY_ACK = Histogram(
+GATEWAY_ACK = TalliedHistogram(
     "audience_gateway_ack_duration_seconds",
     "Waiting until every record of a request is acknowledged by all in-sync replicas",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.08, 0.1, 0.25, 1),
@@ -45,8 +46,8 @@ GATEWAY_UNAVAILABLE = Counter(
     "Answers 503 by reason: kafka, producer_queue_full, spool, redis, connections, internal",
     ["reason"],
 )
-GATEWAY_PROFILES = Counter("audience_gateway_profiles_total", "Profiles of accepted membership messages")
-GATEWAY_CHANGES = Counter(
+GATEWAY_PROFILES = TalliedCounter("audience_gateway_profiles_total", "Profiles of accepted membership messages")
+GATEWAY_CHANGES = TalliedCounter(
     "audience_gateway_changes_total", "Membership changes acknowledged by Kafka: enter, exit", ["action"]
 )
 GATEWAY_SKIPPED = Counter(
@@ -150,8 +151,8 @@ CONNECTORS_LATE = Gauge(
 )
 
 # segment API
-API_REQUESTS = Counter("audience_api_requests_total", "Requests by route and HTTP status", ["route", "status"])
-API_LATENCY = Histogram(
+API_REQUESTS = TalliedCounter("audience_api_requests_total", "Requests by route and HTTP status", ["route", "status"])
+API_LATENCY = TalliedHistogram(
     "audience_api_segments_duration_seconds",
     "Answering one visitor's segments",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),

@@ -6,6 +6,7 @@ from prometheus_client import Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from audience_core.observability import metrics
+from audience_core.observability.tally import TalliedCounter, TalliedHistogram
 
 _HEAD = """# Metrics
 
@@ -46,7 +47,8 @@ class Declared(NamedTuple):
 
 def declared() -> list[Declared]:
     """All metrics of the project, in the order of their declaration."""
-    return [_describe(metric) for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    kinds = MetricWrapperBase | TalliedCounter | TalliedHistogram
+    return [_describe(metric) for metric in vars(metrics).values() if isinstance(metric, kinds)]
 
 
 def page() -> str:
@@ -61,7 +63,11 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _describe(metric: MetricWrapperBase) -> Declared:
+def _describe(metric: MetricWrapperBase | TalliedCounter | TalliedHistogram) -> Declared:
+    if isinstance(metric, TalliedCounter):
+        return Declared(metric.name, "counter", metric.labels, metric.meaning, ())
+    if isinstance(metric, TalliedHistogram):
+        return Declared(metric.name, "histogram", (), metric.meaning, metric.buckets)
     family = next(iter(metric.describe()))
     bounds = metric._upper_bounds if isinstance(metric, Histogram) else ()  # noqa: SLF001 - its only name
     name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -1,4 +1,9 @@
-"""Names of every Redis key. All keys of a shard share the hash tag `{s<shard>}`, so one script may touch them all."""
+"""Names of every Redis key. All keys of a shard share the hash tag `{s<shard>}`, so one script may touch them all.
+
+MPIDs stand in names packed (domain/mpids.py).
+"""
+
+from audience_core.domain.mpids import pack_mpid
 
 SHARD_COUNT = "shards"
 API_KEYS = "keys"
@@ -16,12 +21,12 @@ def shard_prefix(shard: int) -> str:
 
 def members(shard: int, account: str, mpid: str) -> str:
     """SET of the audiences that a visitor is in."""
-    return f"{{s{shard}}}:m:{account}:{mpid}"
+    return f"{{s{shard}}}:m:{account}:{pack_mpid(mpid)}"
 
 
 def guards(shard: int, account: str, mpid: str) -> str:
     """HASH member → signed time of its last change; field `r` is the visitor's last received_at."""
-    return f"{{s{shard}}}:v:{account}:{mpid}"
+    return f"{{s{shard}}}:v:{account}:{pack_mpid(mpid)}"
 
 
 def counts(shard: int) -> str:
@@ -87,7 +92,7 @@ def console_attempts(digest: str) -> str:
 
 def suppression(shard: int, account: str, mpid: str) -> str:
     """STRING: when the visitor was erased. While it lives, late changes of the visitor are dropped."""
-    return f"{{s{shard}}}:x:{account}:{mpid}"
+    return f"{{s{shard}}}:x:{account}:{pack_mpid(mpid)}"
 
 
 def account_members(account: str) -> str:
