@@ -22,6 +22,7 @@ from audience_core.kafka.admin import TopicAdmin
 from audience_core.redis import keys
 from audience_core.settings import CoreSettings
 from audience_core.topics import CHANGES
+from audience_stream.backlog import Backlog, ShardBacklog
 from audience_stream.embedded import EmbeddedKafka
 from membership_worker.catching_up import NEAR
 from tests.pipeline.running import eventually
@@ -77,7 +78,9 @@ def command(environment: dict[str, str], *arguments: str) -> "subprocess.Complet
 def watching(environment: dict[str, str]) -> Iterator["subprocess.Popen[str]"]:
     """`status --watch` on its way."""
     arguments = [*STATUS, "--json", "--watch", "--interval", "0.2"]
-    with subprocess.Popen(arguments, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        arguments, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield process
         finally:
@@ -169,6 +172,46 @@ def test_a_redis_that_is_behind_while_no_worker_runs_stands_still(environment: d
     assert 60 < seen["seconds"] < 120
     shard = seen["shards"][2]
     assert (shard["stored"], shard["end"] - shard["behind"]) == (1000, 1000)
+
+
+def test_a_watch_outlives_an_outage_of_redis(environment: dict[str, str]) -> None:
+    publish(environment["AUDIENCE_KAFKA_BOOTSTRAP_SERVERS"])
+    with redis.Redis.from_url(environment["AUDIENCE_REDIS_URL"]) as client, watching(environment) as watch:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        first = json.loads(watch.stdout.readline())
+        client.client_pause(2000)
+        assert "trying again" in watch.stderr.readline()
+        for shard in first["shards"]:
+            client.hset(keys.offset(shard["shard"]), mapping={"topic": "any", "offset": shard["end"]})
+        lines = [json.loads(line) for line in watch.stdout]
+        assert watch.wait(10) == CAUGHT_UP
+    assert [first["state"], lines[-1]["state"]] == ["empty", "caught_up"]
+
+
+def backlog(*, stored: int | None = 400, behind: int = 600, seconds: float = 90, rate: float | None = 100) -> Backlog:
+    """One shard of 1,000 records."""
+    return Backlog([ShardBacklog(0, stored, 0, 1000, behind, seconds)], rate, None)
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (backlog(), "catching_up"),
+        (backlog(rate=0), "standing_still"),
+        (backlog(stored=None, behind=1000, rate=0), "empty"),
+        (backlog(behind=0, seconds=0), "caught_up"),
+        (backlog(behind=3, seconds=0.2), "caught_up"),  # what came just now is on its way
+        (backlog(behind=3, seconds=1.2), "catching_up"),
+    ],
+)
+def test_the_state_is_what_the_numbers_say(seen: Backlog, state: str) -> None:
+    assert seen.state == state
+
+
+def test_a_log_without_records_is_applied_whole() -> None:
+    assert Backlog([ShardBacklog(0, None, 7, 7, 0, 0)], None, 0).applied_share == 1
+    assert backlog().applied_share == 0.4
 
 
 def test_an_empty_log_and_an_empty_redis_are_caught_up(environment: dict[str, str]) -> None:

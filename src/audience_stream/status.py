@@ -64,13 +64,15 @@ def _until_caught_up(meter: Meter, interval: float, *, as_json: bool) -> Backlog
     console = Console()
     if not console.is_terminal:
         return _repeat(meter, found, interval, lambda backlog: typer.echo(_line(backlog)))
-    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.1f} %")) as progress:
-        bar, began = progress.add_task(_line(found), total=max(1, found.behind)), found.position
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
+    with Progress(*columns, console=console) as progress:
+        bar, began = progress.add_task("", pace=""), found.position
 
         def show(backlog: Backlog) -> None:
             done = max(0, backlog.position - began)
             total = max(1, done + backlog.behind)
-            progress.update(bar, description=_line(backlog), completed=done, total=total)
+            words = backlog.state.replace("_", " ")
+            progress.update(bar, description=words, completed=done, total=total, pace=_pace(backlog))
 
         return _repeat(meter, found, interval, show)
 
@@ -93,11 +95,14 @@ def _line(backlog: Backlog) -> str:
     if backlog.seconds:
         text += f", the oldest {_duration(backlog.seconds)} old"
     text += f" · {backlog.applied_share:.1%} of the log applied"
-    if backlog.records_per_second is not None and backlog.state != "caught_up":
-        text += f" · {backlog.records_per_second:,.0f} records/s"
-        if backlog.eta_seconds is not None:
-            text += f" · done in about {_duration(backlog.eta_seconds)}"
-    return text
+    return text if backlog.state == "caught_up" else f"{text} · {_pace(backlog)}"
+
+
+def _pace(backlog: Backlog) -> str:
+    if backlog.records_per_second is None:
+        return f"{backlog.behind:,} left"
+    until = "" if backlog.eta_seconds is None else f", about {_duration(backlog.eta_seconds)}"
+    return f"{backlog.behind:,} left at {backlog.records_per_second:,.0f} records/s{until}"
 
 
 def _print(backlog: Backlog) -> None:

@@ -43,6 +43,7 @@ def make_lag_consumer(settings: CoreSettings, name: str) -> Consumer:
             "fetch.wait.max.ms": 20,
             "max.partition.fetch.bytes": 16_384,  # one record is enough
             "queued.min.messages": 1,
+            "fetch.queue.backoff.ms": 20,  # else the next measurement may wait a second for the last one's queue
             **options(settings, name),
         }
     )
