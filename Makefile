@@ -114,7 +114,7 @@ audit: .venv/.installed ## look up known vulnerabilities of the image's packages
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-bench: .venv/.installed ## measure each hop beside its ceiling; BENCH=worker|gateway|read|freshness|memory, BENCH_OPTIONS='--repeats 3 --compare REV'
+bench: .venv/.installed ## measure each hop beside its ceiling; BENCH=worker|rebuild|gateway|read|freshness|memory, BENCH_OPTIONS='--repeats 3 --compare REV'
 	@$(BIN)/python -m benchmarks $(BENCH) $(BENCH_OPTIONS)
 
 lock: ## write the three lock files anew: for work, for the image, for building the image

@@ -14,7 +14,7 @@ import typer
 from benchmarks.machine import machine
 from benchmarks.report import Row, console, show
 
-NAMES = ("worker", "gateway", "read", "freshness", "memory")
+NAMES = ("worker", "rebuild", "gateway", "read", "freshness", "memory")
 ROOT = Path(__file__).parents[1]
 
 

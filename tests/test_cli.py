@@ -28,6 +28,7 @@ COMMANDS = [
     "keys list",
     "keys revoke",
     "keys rotate",
+    "status",
     "verify",
     "simulate",
     "dlq list",

@@ -72,7 +72,7 @@ def _lag() -> Content:
         lines(
             About(
                 "Time until caught up",
-                "Lag in records by the records applied a second, at the present pace. Nothing new counted.",
+                "Lag in records by the records applied a second, nothing new counted; and each worker's own estimate for its shards, 0 unless it has much to catch up with.",
                 "s",
                 alerts=_LAG,
             ),
@@ -80,6 +80,7 @@ def _lag() -> Content:
                 "sum(max by (shard) (audience_shard_lag_records)) / sum(rate(audience_worker_records_total[$__rate_interval]))",
                 "until caught up",
             ),
+            Query(f"audience_worker_left_seconds{{{_I}}} < Inf", "{{instance}}, its own"),
             width=8,
         ),
         heat(

@@ -55,12 +55,12 @@ RIGHTS = {
     ),
     # erasures, and dead letters that are replayed from the console
     "api": Rights(reads=(DEAD_LETTERS,), writes=(CHANGES, SUBSCRIPTIONS, DEAD_LETTERS), groups=("audience-dlq",)),
-    # a person with `audience-stream dlq`, and the job that makes the topics
+    # a person with `audience-stream dlq` and `status`, and the job that makes the topics
     "operator": Rights(
-        reads=(DEAD_LETTERS, COUNTS),
+        reads=(DEAD_LETTERS, COUNTS, CHANGES),
         writes=(CHANGES, SUBSCRIPTIONS),
         checks=ALL,
-        groups=("audience-dlq",),
+        groups=("audience-dlq", "audience-status"),
         creates_topics=True,
     ),
 }

@@ -7,6 +7,7 @@ from functools import partial
 from audience_core.codec import Codec
 from audience_core.errors import AudienceError
 from audience_core.kafka.admin import TopicAdmin
+from audience_core.kafka.lag import make_lag_consumer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
@@ -17,7 +18,7 @@ from audience_core.registry import make_codec
 from audience_core.settings import load
 from audience_indexer.indexer import Indexer, make_consumer
 from audience_indexer.settings import IndexerSettings
-from audience_indexer.watch import Watch, make_watch_consumer
+from audience_indexer.watch import Watch
 
 log = get_logger()
 DRAIN_S = 10.0
@@ -89,7 +90,7 @@ def _index(settings: IndexerSettings, codec: Codec, client: Redis, state: _State
         tracing=tracing,
     )
     state.indexer = indexer
-    watch = Watch(settings, consumer=make_watch_consumer(settings), client=client, store=store)
+    watch = Watch(settings, consumer=make_lag_consumer(settings, "indexer-watch"), client=client, store=store)
     watching = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
     watching.start()
     try:

@@ -14,6 +14,7 @@ from audience_stream.config_command import config
 from audience_stream.replay import replay
 from audience_stream.simulate import simulate
 from audience_stream.stack import up
+from audience_stream.status import status
 from audience_stream.verify import verify
 
 EXIT_FAILED = 1
@@ -31,7 +32,7 @@ app.add_typer(control_commands.accounts, name="accounts")
 app.add_typer(control_commands.keys, name="keys")
 dlq.app.command()(replay)
 app.add_typer(dlq.app, name="dlq")
-for command in (up, verify, simulate, config):
+for command in (up, status, verify, simulate, config):
     app.command()(command)
 
 

@@ -14,29 +14,29 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from audience_core.codec import Codec
 from audience_core.errors import FencedError, RetryableError
-from audience_core.kafka.consumer import fetch
-from audience_core.kafka.producer import Outgoing, RecordProducer
+from audience_core.kafka.consumer import fetch, known_end
+from audience_core.kafka.producer import RecordProducer
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.observability.tracing import Tracing, Work
 from audience_core.redis.shard_store import Applied, Sending, ShardStore
 from audience_core.topics import CHANGES
-from membership_worker.counts import EVERY_S, PendingCounts
+from membership_worker.catching_up import CatchingUp
+from membership_worker.counts import EVERY_S
 from membership_worker.decode import PoisonLimit, decode
 from membership_worker.patience import Patience
-from membership_worker.receipts import Receipts
+from membership_worker.publishing import Publishing, observe
 from membership_worker.settings import WorkerSettings
 from membership_worker.shards import Shard, Shards
 
 log = get_logger()
 _FETCH_S = 0.1
-_ACK_S = 10.0
 _AHEAD = 2
 """batches that may be with Redis at a time: one that it applies, and one that follows without a pause"""
 _LOOK_EVERY_S = 1.0
 _SPAN = f"process {CHANGES}"
-_ASSIGN, _READ, _DECODE, _APPLY, _PUBLISH, _COMMIT = (
-    metrics.WORKER_STEP.labels(step) for step in ("assign", "read", "decode", "apply", "publish", "commit")
+_ASSIGN, _READ, _DECODE, _APPLY, _COMMIT = (
+    metrics.WORKER_STEP.labels(step) for step in ("assign", "read", "decode", "apply", "commit")
 )
 
 
@@ -73,22 +73,19 @@ class Worker:
         self._consumer = consumer
         self._shards = shards
         self._store = store
-        self._producer = producer
-        self._receipts = Receipts(store.receipts, producer, codec, settings.shards)
         self._codec = codec
         self._topic_id = topic_id
         self._progress = shards.progress
         self._stopping = stopping
         self._tracing = tracing
-        self._counts = PendingCounts(codec, settings.shards)
         self._sent: deque[_Sent] = deque()
         self._applied: dict[int, int] = {}
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
         self._out_of_range: set[int] = set()
         self._look_at = self._finish_at = 0.0
         self._patiently = Patience(consumer, shards, stopping, self._note_failure)
-        self._unpublished: list[int] = []
-        """shards whose counts and receipts are still to be published whole, since they were taken"""
+        self._publishing = Publishing(store, producer, codec, settings.shards, self._patiently)
+        self._catching_up = CatchingUp(partial(known_end, consumer, CHANGES))
 
     def run(self) -> None:
         """Work until told to stop. Raises PermanentError when going on would corrupt or throw away."""
@@ -98,7 +95,7 @@ class Worker:
             if self._shards.waiting:
                 self._take_waiting()
             with _READ.time():
-                batches = self._fetch(0 if self._unpublished or self._sent else _FETCH_S)
+                batches = self._fetch(0 if self._publishing.owing or self._sent else _FETCH_S)
             shards = dict(self._shards.taken)
             for number, messages in batches.items():
                 if number in shards:
@@ -106,10 +103,8 @@ class Worker:
             if not batches:
                 self._receive(leave=0)
             self._finish(at_once=not batches)
-            self._notice_lost_state()
-            # one a turn: many shards with many audiences must not hold up the first changes after a rebalance
-            if self._unpublished and (number := self._unpublished.pop()) in self._shards.taken:
-                self._publish_whole(number)
+            self._look_around()
+            self._publishing.publish_owed(self._shards.taken)
         self._receive(leave=0)
         self._finish(at_once=True)
 
@@ -119,7 +114,7 @@ class Worker:
         if not at_once and now < self._finish_at:
             return
         self._finish_at = now + EVERY_S
-        self._publish()
+        self._publishing.publish()
         if self._applied:
             with _COMMIT.time():
                 self._shards.commit(self._applied)
@@ -130,7 +125,7 @@ class Worker:
         with _ASSIGN.time():
             taken = self._patiently(self._shards.take_waiting)
         if taken:
-            self._unpublished += [shard.number for shard in taken]
+            self._publishing.owe(shard.number for shard in taken)
             log.info("shards_taken", shards={shard.number: shard.stored for shard in taken})
 
     def _fetch(self, timeout: float) -> dict[int, list[Message]]:
@@ -174,7 +169,7 @@ class Worker:
         number = shard.number
         with _DECODE.time():
             batch = self._patiently(lambda: decode(self._codec, messages))
-        if batch is None or not self._bury(batch.letters, number):
+        if batch is None or not self._publishing.bury(batch.letters, number):
             return None
         self._poison.add(len(batch.letters), len(messages))
         next_offset = (messages[-1].offset() or 0) + 1
@@ -215,22 +210,9 @@ class Worker:
         self._patiently.worked()
         self._applied[number] = sent.next_offset
         self._shards.moved(number, sent.next_offset)
-        _observe(applied, sent.records, sent.oldest)
-        self._counts.add(number, applied.counts, sent.next_offset, None if sent.work is None else sent.work.header)
-        if applied.receipts:
-            self._patiently(partial(self._receipts.publish, number))
-
-    def _bury(self, letters: list[Outgoing], number: int) -> bool:
-        """A dead letter must be durable before the offset moves past its record; False when told to stop first."""
-        if not letters:
-            return True
-        log.warning("dead_letters", count=len(letters), shard=number)
-
-        def send() -> bool:
-            self._producer.send_and_wait(letters, _ACK_S)
-            return True
-
-        return self._patiently(send) is not None
+        observe(applied, sent.records, sent.oldest)
+        self._catching_up.applied(sent.records, applied)
+        self._publishing.note(number, applied, sent.next_offset, None if sent.work is None else sent.work.header)
 
     def _resync(self, number: int, error: RetryableError | FencedError) -> None:
         """Redis went back (stored is lower: read again from there), or it is ahead of us: another worker, or our own
@@ -244,9 +226,9 @@ class Worker:
             log.warning("retrying", shard=number, error=str(error))
             self._patiently.pause(error)
         self._patiently(lambda: self._shards.rewind(number))
-        self._publish_whole(number)
+        self._publishing.publish_whole(number)
 
-    def _notice_lost_state(self) -> None:
+    def _look_around(self) -> None:
         """A Redis that went back is noticed by the next batch; a shard that gets no records must not wait for one."""
         if (now := time.monotonic()) < self._look_at:
             return
@@ -261,33 +243,4 @@ class Worker:
             taken = self._shards.taken.get(number)
             if taken is not None and taken.stored != offset:
                 self._resync(number, FencedError(number, taken.stored, offset))
-
-    def _publish_whole(self, number: int) -> None:
-        """All counts and receipts of a shard, whoever has applied what led to them."""
-        snapshot = self._patiently(lambda: self._store.snapshot(number))
-        if snapshot is not None:
-            self._counts.replace(number, *snapshot)
-            self._publish()
-        self._patiently(partial(self._receipts.publish, number))
-
-    def _publish(self) -> None:
-        records = self._counts.take()
-        for first in range(0, len(records), 1000):
-            part = records[first : first + 1000]
-            with _PUBLISH.time():
-                self._patiently(partial(self._producer.send, part, _count_settled))
-
-
-def _count_settled(error: KafkaError | None) -> None:
-    # the next count of the audience, the next assignment or the indexer's own check repairs it
-    if error is not None:
-        log.warning("counts_not_published", error=error.name())
-
-
-def _observe(applied: Applied, records: int, oldest: int) -> None:
-    metrics.WORKER_RECORDS.inc(records)
-    for outcome in ("entered", "left", "unchanged", "stale", "suppressed"):
-        metrics.WORKER_CHANGES.labels(outcome).inc(getattr(applied, outcome))
-    metrics.WORKER_ERASED.inc(applied.erased)
-    if oldest:
-        metrics.WORKER_FRESHNESS.observe(max(0.0, time.time() - oldest / 1000))
+        self._catching_up.look(self._shards.taken, time.monotonic())

@@ -26,6 +26,7 @@ from redis.connection import Connection
 from audience_core.redis import scripts
 from audience_core.redis.shard_store import ShardStore
 from membership_worker import main
+from membership_worker.publishing import Publishing
 from membership_worker.shards import Shards
 from membership_worker.worker import Worker
 
@@ -59,7 +60,7 @@ def lay(name: str, point: Point) -> None:
     elif name == "answered":
         _after(ShardStore, "receive", point)
     elif name == "published":
-        _after(Worker, "_publish", point, first=lambda worker: worker._producer._producer.flush(5))  # noqa: SLF001
+        _after(Publishing, "publish", point, first=lambda publishing: publishing._producer._producer.flush(5))  # noqa: SLF001
     elif name == "dropped":
         _drop(point)
     elif name == "committed":

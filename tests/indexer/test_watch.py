@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from prometheus_client import REGISTRY
 
 from audience_core.kafka.admin import TopicAdmin
+from audience_core.kafka.lag import make_lag_consumer
 from audience_core.observability import metrics
 from audience_core.redis import keys
 from audience_core.redis.connect import connect
@@ -21,7 +22,7 @@ from audience_core.redis.usage import usage
 from audience_core.settings import load
 from audience_core.topics import CHANGES
 from audience_indexer.settings import IndexerSettings
-from audience_indexer.watch import Watch, make_watch_consumer
+from audience_indexer.watch import Watch
 from audience_stream.embedded import EmbeddedRedis, free_port
 from tests.pipeline.running import eventually
 
@@ -45,7 +46,7 @@ def watching(settings: IndexerSettings) -> Iterator[Watch]:
     TopicAdmin(settings).create_missing()
     for gauge in (*metrics.SHARD_GAUGES, *metrics.REDIS_GAUGES):
         gauge.clear()
-    client, consumer = connect(settings), make_watch_consumer(settings)
+    client, consumer = connect(settings), make_lag_consumer(settings, "indexer-watch")
     try:
         yield Watch(settings, consumer=consumer, client=client, store=ShardStore(client, settings))
     finally:

@@ -270,9 +270,9 @@ MUTANTS = (
     ),
     Mutant(
         "receipts: of an answer that got lost",
-        "membership_worker/worker.py",
-        "self._publish()\n        self._patiently(partial(self._receipts.publish, number))",
-        "self._publish()",
+        "membership_worker/publishing.py",
+        "self.publish()\n        self._patiently(partial(self._receipts.publish, number))",
+        "self.publish()",
         "tests/membership_worker/test_lost_answers.py::test_the_receipt_of_an_erasure_does_not_wait_for_the_next_batch",
     ),
     Mutant(

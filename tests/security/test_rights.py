@@ -169,6 +169,8 @@ def test_an_enter_reaches_segments_and_listing_with_these_rights_alone(secured: 
     assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "drift 0"), verified.stderr
     letters = secured.command("operator", "dlq", "list", "--json")
     assert letters.returncode == 0, letters.stderr
+    behind = secured.command("operator", "status", "--json")
+    assert (behind.returncode, json.loads(behind.stdout)["state"]) == (0, "caught_up"), behind.stderr
     # nobody was refused on the way: no log has an error
     for process in secured.processes:
         log = process.log.read_text()

@@ -13,6 +13,7 @@ import ingest_gateway.app
 import ingest_gateway.erasure
 import membership_worker.decode
 import membership_worker.patience
+import membership_worker.publishing
 import membership_worker.receipts
 import membership_worker.worker
 
@@ -27,6 +28,7 @@ _MODULES = (
     ingest_gateway.erasure,
     membership_worker.decode,
     membership_worker.patience,
+    membership_worker.publishing,
     membership_worker.receipts,
     membership_worker.worker,
 )

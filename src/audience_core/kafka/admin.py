@@ -82,7 +82,10 @@ class TopicAdmin:
         try:
             return {partition.partition: int(future.result().offset) for partition, future in found.items()}
         except KafkaException as error:
-            raise KafkaUnavailable(f"the offsets of {topic} are unknown: {error.args[0].str()}") from error
+            raise KafkaUnavailable(
+                f"Kafka at {self._settings.kafka_bootstrap_servers} (AUDIENCE_KAFKA_BOOTSTRAP_SERVERS) does not tell "
+                f"the offsets of {topic}: {error.args[0].str()}"
+            ) from error
 
     def _existing(self) -> dict[str, Any]:
         try:

@@ -94,6 +94,14 @@ WORKER_OFFSET = Gauge(
     "Next offset of a shard that this worker reads; gone once it is revoked",
     ["shard"],
 )
+WORKER_LEFT = Gauge(
+    "audience_worker_left_records",
+    "Records of this worker's shards that it has not applied, by the logs' ends as its fetches brought them",
+)
+WORKER_LEFT_SECONDS = Gauge(
+    "audience_worker_left_seconds",
+    "Estimated time until a worker that catches up has done so; 0 when none does, +Inf while it can't be told",
+)
 WORKER_REBALANCES = Counter(
     "audience_worker_rebalances_total",
     "Calls of the consumer group: assigned, revoked, lost (the group took shards from a silent worker)",

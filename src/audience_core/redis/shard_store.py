@@ -31,6 +31,11 @@ class Applied:
     receipts: int = 0
     """receipts of erasures that wait to be published, of this batch and of earlier ones"""
 
+    @property
+    def changes(self) -> int:
+        """Membership changes that the batch held, whatever came of them."""
+        return self.entered + self.left + self.unchanged + self.stale + self.suppressed
+
 
 class Sending(NamedTuple):
     """A batch on its way to Redis."""
