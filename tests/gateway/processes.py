@@ -17,11 +17,12 @@ from tests.pipeline.running import eventually
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of a process's children, oldest first; none when it is gone."""
+    """Process ids of a process's children that run, oldest first; none when it is gone."""
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     except FileNotFoundError:
         return []
+    return [int(child) for child in listed.split() if is_running(int(child))]
 
 
 def is_running(pid: int) -> bool:
