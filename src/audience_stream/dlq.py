@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from audience_core.domain.members import iso_time
 from audience_core.domain.records import DeadLetter
@@ -18,6 +18,7 @@ from audience_core.settings import CoreSettings, load
 from audience_core.topics import DEAD_LETTERS
 
 app = typer.Typer(help="Look at the dead letters.", no_args_is_help=True)
+_FIRST_S = 5.0
 _SILENT_S = 15.0
 
 
@@ -39,6 +40,12 @@ def read(settings: CoreSettings) -> Iterator[tuple[int, int, DeadLetter]]:
     """Yield (partition, offset, letter) of all dead letters. A partition's end is where Kafka says that it is reached:
     a queried end offset is not reliable on every broker."""
     consumer = _consumer(settings)
+    try:
+        consumer.list_topics(DEAD_LETTERS, timeout=_FIRST_S)
+    except KafkaException as absent:
+        raise KafkaUnavailable(
+            f"no broker answers at {settings.kafka_bootstrap_servers} (AUDIENCE_KAFKA_BOOTSTRAP_SERVERS)"
+        ) from absent
     codec, unread, heard = make_codec(settings), set(range(settings.shards)), time.monotonic()
     consumer.assign([TopicPartition(DEAD_LETTERS, n, OFFSET_BEGINNING) for n in range(settings.shards)])
     try:

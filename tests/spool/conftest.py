@@ -60,6 +60,10 @@ class FrozenBroker:
     def back(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def end(self) -> None:
+        """Kill it: who was frozen takes seconds over a stop, and nothing is to be kept."""
+        self._signal(signal.SIGKILL)
+
     def _signal(self, number: signal.Signals) -> None:
         assert self._server._process is not None  # noqa: SLF001 - a test stops it as no user would
         self._server._process.send_signal(number)  # noqa: SLF001
@@ -78,7 +82,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         try:
             yield frozen
         finally:
-            frozen.back()  # a stopped process would not hear that it has to end
+            frozen.end()
 
 
 @pytest.fixture
