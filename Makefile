@@ -11,7 +11,7 @@ BENCH_OPTIONS ?=
 SECONDS ?= 60
 FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-console test-kafka test-faults guarantees bench check lint types walls format lock clean docs dashboards dashboards-check \
+.PHONY: help up test test-console test-kafka test-faults guarantees bench bench-peers check lint types walls format lock clean docs dashboards dashboards-check \
 	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
 	screenshots
 
@@ -117,10 +117,15 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 bench: .venv/.installed ## measure each hop beside its ceiling; BENCH=worker|rebuild|gateway|read|freshness|memory, BENCH_OPTIONS='--repeats 3 --compare REV'
 	@$(BIN)/python -m benchmarks $(BENCH) $(BENCH_OPTIONS)
 
-lock: ## write the three lock files anew: for work, for the image, for building the image
+bench-peers: .venv/.installed ## install the peers that `make bench` measures too, each under .venv-peers/
+	@$(BIN)/python -m benchmarks.peers.environments
+
+lock: ## write the lock files anew: for work, for the image, for building the image, for the benchmark's peers
 	@$(LOCK) pyproject.toml --extra embedded --extra tracing --extra test --extra check --output-file requirements.lock
 	@$(LOCK) pyproject.toml --extra tracing --constraints requirements.lock --output-file deploy/image/requirements.lock
 	@$(LOCK) deploy/image/build.in --constraints requirements.lock --output-file deploy/image/build.lock
+	@for peer in arroyo faststream quixstreams; do \
+		$(LOCK) benchmarks/peers/$$peer.in --output-file benchmarks/peers/$$peer.lock || exit; done
 
 clean: ## remove what was installed and cached
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

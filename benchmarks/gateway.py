@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.http_load import closed_loop, posting
 from benchmarks.machine import SERVERS, SUBJECT, Machine, demo
-from benchmarks.read import noop
-from benchmarks.report import CEILING, Row, Speed, bounded, rounds
+from benchmarks.read import serving
+from benchmarks.report import CEILING, PEER, Row, Speed, beside_peers, bounded, rounds
 
 MUST = 0.35
 MUST_CHANGES = 150_000
@@ -30,9 +30,11 @@ def run(here: Machine) -> list[Row]:
         }
         secret = demo(here, next(iter(gateways.values()))[0], api)["api_key"]
         one, hundred = (posting(here.folder, _bodies(secret, profiles)) for profiles in (1, 100))
-        servers = {CEILING: noop(here, running), **gateways}
+        servers = {CEILING: serving(here, running, "noop"), **gateways}
+        servers[f"{PEER}FastAPI"] = serving(here, running, "peers.fastapi_gateway")
         subjects = {name: partial(_measure, url, process.pid, one) for name, (url, process) in servers.items()}
         rows = rounds("gateway", "requests/s", subjects, here.repeats, must={"gateway": MUST})
+        rows += beside_peers(rows, "gateway", "gateway")
         for name, (url, process) in gateways.items():
             speed = closed_loop(f"{url}/firehose", process.pid, hundred, connections=8)
             changes = speed.core * 100 * len(_AUDIENCES)

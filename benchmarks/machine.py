@@ -90,11 +90,25 @@ class Machine:
                 process.kill()
                 process.wait()
 
-    def output(self, command: list[str], cores: list[int], within: float = 600.0, given: bytes = b"") -> str:
+    def output(
+        self,
+        command: list[str],
+        cores: list[int],
+        within: float = 600.0,
+        given: bytes = b"",
+        python: str = sys.executable,
+        **environment: str,
+    ) -> str:
         """What a Python process on these cores writes to its standard output until it ends; `given` is its input."""
-        with pinned(cores):
+        with pinned(cores), (self.folder / "processes.log").open("ab") as log:
             done = subprocess.run(
-                [sys.executable, *command], input=given, stdout=subprocess.PIPE, check=True, timeout=within
+                [python, *command],
+                input=given,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                check=True,
+                timeout=within,
+                env={**os.environ, **environment},
             )
         return done.stdout.decode()
 

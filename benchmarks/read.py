@@ -27,17 +27,17 @@ def run(here: Machine) -> list[Row]:
     pipe.execute()
     script = getting(here.folder, [f"/accounts/{ACCOUNT}/segments/{number}" for number in range(_VISITORS)])
     with contextlib.ExitStack() as running:
-        servers = {CEILING: noop(here, running)}
+        servers = {CEILING: serving(here, running, "noop")}
         for label, environment in here.revisions.items():
             servers[f"segment API {label}".strip()] = running.enter_context(here.service("api", SUBJECT, **environment))
         subjects = {name: partial(_measure, url, process, script) for name, (url, process) in servers.items()}
         return rounds("read", "requests/s", subjects, here.repeats, must={"segment API": MUST})
 
 
-def noop(here: Machine, running: contextlib.ExitStack) -> "tuple[str, subprocess.Popen[bytes]]":
-    """Start the application that only answers."""
+def serving(here: Machine, running: contextlib.ExitStack, module: str) -> "tuple[str, subprocess.Popen[bytes]]":
+    """Start an application of these benchmarks, which is told its port; returns its base URL and its process."""
     port = free_port()
-    process = running.enter_context(here.running(["-m", "benchmarks.noop", str(port)], SUBJECT))
+    process = running.enter_context(here.running(["-m", f"benchmarks.{module}", str(port)], SUBJECT))
     url = f"http://127.0.0.1:{port}"
     wait_for(lambda: answers(url), process)
     return url, process

@@ -21,11 +21,17 @@ class Row:
 
     benchmark: str
     name: str
-    value: float
+    value: float | None
     unit: str
     ratio: float | None = None
     must: str = ""
     met: bool | None = None
+    note: str = ""
+    """why there is no value"""
+
+
+class NotMeasured(Exception):
+    """A subject could not be measured; says why, and the report does too."""
 
 
 class Speed(NamedTuple):
@@ -42,23 +48,52 @@ def rounds(
     """Measure every subject in turn, `repeats` times. The one named CEILING is what the others are compared with;
     `must` holds the least ratio of a subject."""
     values: dict[str, list[Speed]] = {name: [] for name in subjects}
+    given_up: dict[str, str] = {}
     for number in range(repeats):
-        for name, measure in subjects.items():
-            speed = measure()
+        for name in [name for name in subjects if name not in given_up]:
+            try:
+                speed = subjects[name]()
+            except NotMeasured as error:
+                given_up[name] = str(error)
+                console.print(f"{benchmark}  {name}: not measured: {error}", markup=False)
+                continue
             values[name].append(speed)
             console.print(
                 f"{benchmark} {number + 1}/{repeats}  {name}: {speed.wall:,.0f} {unit}, {speed.core:,.0f} a core"
             )
     rows = []
     for name, found in values.items():
-        least = must.get(name)
-        for kind, of in (("", attrgetter("wall")), (" a core", attrgetter("core"))):
-            pairs = zip(found, values[CEILING], strict=True)
-            ratio = median(of(speed) / of(top) for speed, top in pairs)
-            value, bound = median(of(speed) for speed in found), least if kind else None
-            wanted = f"≥ {bound:g} of the ceiling" if bound else ""
-            rows.append(Row(benchmark, name, value, unit + kind, ratio, wanted, ratio >= bound if bound else None))
+        if name in given_up:
+            rows.append(Row(benchmark, name, None, f"{unit} a core", note=f"not measured: {given_up[name]}"))
+        else:
+            rows += _medians(benchmark, unit, name, found, values[CEILING], must.get(name))
     return rows
+
+
+def _medians(
+    benchmark: str, unit: str, name: str, found: list[Speed], ceiling: list[Speed], least: float | None
+) -> list[Row]:
+    rows = []
+    for kind, of in (("", attrgetter("wall")), (" a core", attrgetter("core"))):
+        ratio = median(of(speed) / of(top) for speed, top in zip(found, ceiling, strict=True))
+        value, bound = median(of(speed) for speed in found), least if kind else None
+        wanted = f"≥ {bound:g} of the ceiling" if bound else ""
+        rows.append(Row(benchmark, name, value, unit + kind, ratio, wanted, ratio >= bound if bound else None))
+    return rows
+
+
+PEER = "peer: "
+
+
+def beside_peers(rows: list[Row], benchmark: str, subject: str, *, least: float | None = None) -> list[Row]:
+    """How many times the best peer's work a core the subject does; nothing when no peer was measured."""
+    found = {row.name: row.value for row in rows if row.benchmark == benchmark and row.unit.endswith(" a core")}
+    peers = {name: value for name, value in found.items() if name.startswith(PEER) and value is not None}
+    value = found[subject]
+    if not peers or value is None:
+        return []
+    best = max(peers, key=lambda name: peers[name])
+    return [bounded(benchmark, f"{subject} ÷ {best.removeprefix(PEER)}", value / peers[best], "×", least=least)]
 
 
 def bounded(
@@ -84,7 +119,8 @@ def show(rows: list[Row], json_file: Path | None) -> bool:
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         verdict = {None: "", True: "met", False: "NOT MET"}[row.met]
-        table.add_row(row.benchmark, row.name, f"{row.value:,.1f}", row.unit, ratio, row.must, verdict)
+        value = "" if row.value is None else f"{row.value:,.{1 if abs(row.value) >= 10 else 2}f}"  # noqa: PLR2004
+        table.add_row(row.benchmark, row.name, value, row.unit, ratio, row.must, row.note or verdict)
     Console(width=140).print(table)
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,12 @@ import hiredis
 from audience_core.redis import keys
 from benchmarks.changes import PER_PROFILE, profiles, publish
 from benchmarks.machine import SHARDS, SUBJECT, Machine, cpu_seconds, pinned
-from benchmarks.report import CEILING, Row, Speed, rounds
+from benchmarks.peers.environments import PEERS, ROOT, interpreter
+from benchmarks.report import CEILING, PEER, NotMeasured, Row, Speed, beside_peers, rounds
 
 MUST = 0.6
+MUST_PEERS = 2.0
+_PEER_S = 300
 _BATCH = 1000
 _UNDER_WAY = 3
 
@@ -29,8 +33,11 @@ def run(here: Machine) -> list[Row]:
         f"worker {label}".strip(): partial(_worker, here, written, environment)
         for label, environment in here.revisions.items()
     }
-    subjects["peer: confluent-kafka + redis-py"] = partial(_peer, here, count)
-    return rounds("worker", "changes/s", subjects, here.repeats, must={"worker": MUST})
+    visitors = _visitors_left(count)
+    subjects[f"{PEER}confluent-kafka + redis-py"] = partial(_peer, here, count, visitors, "plain")
+    subjects |= {f"{PEER}{name}": partial(_peer, here, count, visitors, module) for name, module in PEERS.items()}
+    rows = rounds("worker", "changes/s", subjects, here.repeats, must={"worker": MUST})
+    return rows + beside_peers(rows, "worker", "worker", least=MUST_PEERS)
 
 
 def _bare_commands(client: Any, count: int) -> list[bytes]:
@@ -102,8 +109,26 @@ def applied_per_second(
     raise RuntimeError("the worker did not apply everything; see its log")
 
 
-def _peer(here: Machine, count: int) -> Speed:
+def _visitors_left(count: int) -> int:
+    """How many visitors are in an audience once all is applied in the order of the log."""
+    members: dict[str, set[int]] = {}
+    for record in profiles(count):
+        audiences = members.setdefault(record["mpid"], set())
+        for change in record["changes"]:
+            (audiences.add if change["action"] == "ENTER" else audiences.discard)(change["audience_id"])
+    return sum(bool(audiences) for audiences in members.values())
+
+
+def _peer(here: Machine, count: int, visitors: int, module: str) -> Speed:
+    """Raises NotMeasured when it can't be installed or fails, or did other work than the worker."""
+    python = sys.executable if module == "plain" else interpreter(module)
     here.redis.flushall()
-    busy = here.redis_cpu()
-    wall, core = map(float, here.output(["-m", "benchmarks.peers.plain", str(count)], SUBJECT).split())
+    busy, command = here.redis_cpu(), ["-m", f"benchmarks.peers.{module}", str(count)]
+    try:
+        found = here.output(command, SUBJECT, python=python, within=_PEER_S, PYTHONPATH=str(ROOT / "src"))
+    except subprocess.SubprocessError as error:
+        raise NotMeasured(f"{type(error).__name__} of its process") from error
+    if (left := here.redis.dbsize()) != visitors:
+        raise NotMeasured(f"it left {left:,} visitors in Redis where {visitors:,} belong")
+    wall, core = map(float, found.split())
     return Speed(wall * PER_PROFILE, PER_PROFILE * min(core, count / (here.redis_cpu() - busy)))
