@@ -11,7 +11,7 @@ BENCH_OPTIONS ?=
 SECONDS ?= 60
 FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-console test-kafka test-faults guarantees bench bench-peers check lint types walls format lock clean docs dashboards dashboards-check \
+.PHONY: help up test test-console test-kafka test-faults guarantees bench bench-page bench-peers check lint types walls format lock clean docs dashboards dashboards-check \
 	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
 	screenshots
 
@@ -114,8 +114,11 @@ audit: .venv/.installed ## look up known vulnerabilities of the image's packages
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-bench: .venv/.installed ## measure each hop beside its ceiling; BENCH=worker|rebuild|gateway|read|freshness|memory, BENCH_OPTIONS='--repeats 3 --compare REV'
+bench: .venv/.installed ## measure each hop beside its ceiling; BENCH=worker|rebuild|gateway|read|freshness|memory|scaling|soak, BENCH_OPTIONS='--repeats 3 --compare REV'
 	@$(BIN)/python -m benchmarks $(BENCH) $(BENCH_OPTIONS)
+
+bench-page: .venv/.installed ## write figures and charts into docs/performance.md; FIGURES='a.json b.json', as BENCH_OPTIONS='--json a.json' wrote them
+	@$(BIN)/python -m benchmarks.page docs/performance.md $(FIGURES)
 
 bench-peers: .venv/.installed ## install the peers that `make bench` measures too, each under .venv-peers/
 	@$(BIN)/python -m benchmarks.peers.environments

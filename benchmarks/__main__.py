@@ -14,7 +14,9 @@ import typer
 from benchmarks.machine import machine
 from benchmarks.report import Row, console, show
 
-NAMES = ("worker", "rebuild", "gateway", "read", "freshness", "memory")
+NAMES = ("worker", "rebuild", "gateway", "read", "freshness", "memory", "scaling")
+LONG = ("soak",)
+"""run only when named"""
 ROOT = Path(__file__).parents[1]
 
 
@@ -30,12 +32,15 @@ def checked_out(revision: str, folder: Path) -> Iterator[dict[str, str]]:
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"which to run: {', '.join(NAMES)}; all by default")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"which to run: {', '.join(NAMES)}, all by default; {', '.join(LONG)}")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here too")] = None,
     compare: Annotated[str | None, typer.Option(help="measure another git revision beside this one")] = None,
     kafka: Annotated[str | None, typer.Option(help="host:port of a broker; an embedded one by default")] = None,
     repeats: Annotated[int, typer.Option(help="rounds of each subject and its ceiling", min=1)] = 5,
     scale: Annotated[float, typer.Option(help="share of the full amount of work", min=0.001)] = 1.0,
+    minutes: Annotated[float, typer.Option(help="how long soak lasts", min=0.5)] = 15,
 ) -> None:
     """Measure the hops of the system, each beside its ceiling, on two cores.
 
@@ -48,7 +53,7 @@ def main(
             revisions: dict[str, dict[str, str]] = {"": {}}
             if compare:
                 revisions[f"at {compare}"] = running.enter_context(checked_out(compare, folder))
-            options = {"repeats": repeats, "scale": scale}
+            options = {"repeats": repeats, "scale": scale, "minutes": minutes}
             here = running.enter_context(machine(folder, revisions, kafka=kafka, **options))
             console.rule(name)
             try:

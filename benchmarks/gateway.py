@@ -7,14 +7,14 @@ import uuid
 from functools import partial
 from pathlib import Path
 
-from benchmarks.http_load import closed_loop, posting
+from benchmarks.http_load import closed_loop, open_loop, posting
 from benchmarks.machine import SERVERS, SUBJECT, Machine, demo
 from benchmarks.read import serving
 from benchmarks.report import CEILING, PEER, Row, Speed, beside_peers, bounded, rounds
 
 MUST = 0.35
 MUST_CHANGES = 150_000
-RATE, RATE_S = 2000, 15
+RATE = 2000
 MUST_P99_MS = 25
 _AUDIENCES = (7, 8)
 
@@ -29,7 +29,7 @@ def run(here: Machine) -> list[Row]:
             for label, environment in here.revisions.items()
         }
         secret = demo(here, next(iter(gateways.values()))[0], api)["api_key"]
-        one, hundred = (posting(here.folder, _bodies(secret, profiles)) for profiles in (1, 100))
+        one, hundred = (posting(here.folder, bodies(secret, profiles)) for profiles in (1, 100))
         servers = {CEILING: serving(here, running, "noop"), **gateways}
         servers[f"{PEER}FastAPI"] = serving(here, running, "peers.fastapi_gateway")
         subjects = {name: partial(_measure, url, process.pid, one) for name, (url, process) in servers.items()}
@@ -39,7 +39,7 @@ def run(here: Machine) -> list[Row]:
             speed = closed_loop(f"{url}/firehose", process.pid, hundred, connections=8)
             changes = speed.core * 100 * len(_AUDIENCES)
             rows.append(bounded("gateway, 100 profiles a body", name, changes, "changes/s a core", least=MUST_CHANGES))
-            rows += _open_loop(here, name, url, _bodies(secret, 1))
+            rows += open_loop(here, "gateway", name, url, bodies(secret, 1), RATE, MUST_P99_MS)
         return rows
 
 
@@ -47,22 +47,7 @@ def _measure(url: str, pid: int, script: Path) -> Speed:
     return closed_loop(f"{url}/firehose", pid, script)
 
 
-def _open_loop(here: Machine, name: str, url: str, bodies: list[bytes]) -> list[Row]:
-    """Latencies at a steady rate, whose generator shares the core of the servers."""
-    address = [part.lstrip("/") for part in url.split(":")[1:]]
-    command = ["-m", "benchmarks.open_loop", *address, str(RATE), str(RATE_S)]
-    found = here.output(command, SERVERS, given=b"\n".join(bodies))
-    refused, half, most, worst = map(float, found.split())
-    benchmark = f"gateway, open loop at {RATE:,}/s"
-    return [
-        bounded(benchmark, f"{name}: p50", half, "ms"),
-        bounded(benchmark, f"{name}: p99", most, "ms", most=MUST_P99_MS),
-        bounded(benchmark, f"{name}: greatest", worst, "ms"),
-        bounded(benchmark, f"{name}: not answered by 200", refused, "requests", most=0),
-    ]
-
-
-def _bodies(secret: str, profiles: int) -> list[bytes]:
+def bodies(secret: str, profiles: int) -> list[bytes]:
     """Messages of this many profiles, each of which enters two audiences."""
     items = [{"audience_id": audience, "audience_name": "A", "action": "add"} for audience in _AUDIENCES]
     count = max(1, 500 // profiles)

@@ -1,4 +1,4 @@
-"""Closed-loop HTTP load by wrk, which must be on the PATH (`apt-get install wrk`)."""
+"""HTTP load: a closed loop by wrk, which must be on the PATH (`apt-get install wrk`), and an open one of our own."""
 
 import json
 import re
@@ -6,10 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.machine import SERVERS, cpu_seconds, pinned
-from benchmarks.report import Speed
+from benchmarks.machine import SERVERS, Machine, cpu_seconds, pinned
+from benchmarks.report import Row, Speed, bounded
 
 _LEAST_ANSWERED = 0.9
+OPEN_LOOP_S = 15
 
 
 def closed_loop(url: str, pid: int, script: Path, *, connections: int = 64, seconds: int = 5) -> Speed:
@@ -54,3 +55,20 @@ def getting(folder: Path, paths: list[str]) -> Path:
         "function request() n = n % #paths + 1; return wrk.format(nil, paths[n]) end\n"
     )
     return script
+
+
+def open_loop(
+    here: Machine, hop: str, name: str, url: str, lines: list[bytes], rate: int, most_p99_ms: float
+) -> list[Row]:
+    """Latencies at a steady rate, whose generator shares the core of the servers. `lines`: see open_loop.py."""
+    host, port = url.removeprefix("http://").split(":")
+    command = ["-m", "benchmarks.open_loop", host, port, str(rate), str(OPEN_LOOP_S)]
+    found = here.output(command, SERVERS, given=b"\n".join(lines))
+    refused, half, most, worst = map(float, found.split())
+    benchmark = f"{hop}, open loop at {rate:,}/s"
+    return [
+        bounded(benchmark, f"{name}: p50", half, "ms"),
+        bounded(benchmark, f"{name}: p99", most, "ms", most=most_p99_ms),
+        bounded(benchmark, f"{name}: greatest", worst, "ms"),
+        bounded(benchmark, f"{name}: not answered by 200", refused, "requests", most=0),
+    ]

@@ -46,6 +46,9 @@ class Machine:
     repeats: int
     scale: float
     """share of the full amount of work"""
+    minutes: float = 15
+    """how long the soak lasts"""
+    shards: int = SHARDS
     settings: CoreSettings = field(init=False)
     environment: dict[str, str] = field(init=False)
 
@@ -55,16 +58,21 @@ class Machine:
             "AUDIENCE_KAFKA_REPLICATION": "1",
             "AUDIENCE_KAFKA_SESSION_TIMEOUT": "6s",
             "AUDIENCE_REDIS_URL": self.redis_url,
-            "AUDIENCE_SHARDS": str(SHARDS),
+            "AUDIENCE_SHARDS": str(self.shards),
             "AUDIENCE_HOST": "127.0.0.1",
             "AUDIENCE_LOG_LEVEL": "warning",
             "AUDIENCE_PEPPER": secrets.token_urlsafe(32),
             "AUDIENCE_ADMIN_TOKEN": secrets.token_urlsafe(32),
             "AUDIENCE_METRICS_PORT": "0",
         }
-        os.environ.update(self.environment)  # settings are read from the environment, here as in every service
+        self.enter()
         self.settings = CoreSettings()
         TopicAdmin(self.settings).create_missing()
+
+    def enter(self) -> None:
+        """From now on this process and those it starts use these servers: settings are read from the environment, here
+        as in every service."""
+        os.environ.update(self.environment)
 
     @property
     def redis(self) -> Any:

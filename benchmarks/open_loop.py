@@ -1,6 +1,8 @@
 """Requests at a rate, each sent when its time has come, however slow the answers are: what a closed loop hides.
 
-    python -m benchmarks.open_loop HOST PORT RATE SECONDS < a body a line
+    python -m benchmarks.open_loop HOST PORT RATE SECONDS [FILE]
+
+Each line of the file, or of the standard input, is a path to get, or a JSON body to post to /firehose.
 
 Prints how many answers were not 200, and the latencies' p50, p99 and greatest in milliseconds, each counted from the
 moment when the request was due.
@@ -9,6 +11,7 @@ moment when the request was due.
 import asyncio
 import sys
 import time
+from pathlib import Path
 
 import uvloop
 
@@ -44,15 +47,19 @@ class Line(asyncio.Protocol):
         self._load.lost(self)
 
 
+def _request(line: bytes) -> bytes:
+    if line.startswith(b"/"):
+        return b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % line
+    head = b"POST /firehose HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % len(line) + line
+
+
 class Load:
     """What is sent and what came back."""
 
-    def __init__(self, host: str, port: int, bodies: list[bytes]) -> None:
+    def __init__(self, host: str, port: int, lines: list[bytes]) -> None:
         self._address = host, port
-        head = (
-            "POST /firehose HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        )
-        self._requests = [(head % len(body)).encode() + body for body in bodies]
+        self._requests = [_request(line) for line in lines]
         self._idle: list[Line] = []
         self.taken: list[float] = []
         self.refused = 0
@@ -97,11 +104,11 @@ class Load:
             self._idle.remove(line)
 
 
-async def main(host: str, port: int, rate: float, seconds: float) -> None:
+async def main(host: str, port: int, rate: float, seconds: float, given: bytes) -> None:
     """Send, and print the figures."""
-    bodies = sys.stdin.buffer.read().splitlines()
-    await Load(host, port, bodies).run(rate, seconds * _WARM_UP)
-    load = Load(host, port, bodies)
+    lines = given.splitlines()
+    await Load(host, port, lines).run(rate, seconds * _WARM_UP)
+    load = Load(host, port, lines)
     await asyncio.wait_for(load.run(rate, seconds), seconds + 30)
     taken = load.taken
     figures = load.refused, percentile(taken, 0.5), percentile(taken, 0.99), max(taken)
@@ -109,4 +116,5 @@ async def main(host: str, port: int, rate: float, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])))
+    requests = Path(sys.argv[5]).read_bytes() if len(sys.argv) > 5 else sys.stdin.buffer.read()  # noqa: PLR2004
+    uvloop.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), requests))

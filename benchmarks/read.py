@@ -9,11 +9,13 @@ from audience_core.domain.partitioning import shard_of, visitor_key
 from audience_core.redis import keys
 from audience_stream.embedded import free_port
 from benchmarks.changes import ACCOUNT
-from benchmarks.http_load import closed_loop, getting
+from benchmarks.http_load import closed_loop, getting, open_loop
 from benchmarks.machine import SHARDS, SUBJECT, Machine, answers, wait_for
 from benchmarks.report import CEILING, Row, Speed, rounds
 
 MUST = 0.4
+RATE = 5000
+MUST_P99_MS = 10
 _VISITORS = 2000
 
 
@@ -25,13 +27,18 @@ def run(here: Machine) -> list[Row]:
         pipe.sadd(keys.members(shard, ACCOUNT, str(number)), 7, 8, 9)
         pipe.hset(keys.guards(shard, ACCOUNT, str(number)), mapping={"r": 1, "7": 1, "8": 1, "9": 1})
     pipe.execute()
-    script = getting(here.folder, [f"/accounts/{ACCOUNT}/segments/{number}" for number in range(_VISITORS)])
+    paths = [f"/accounts/{ACCOUNT}/segments/{number}" for number in range(_VISITORS)]
+    script = getting(here.folder, paths)
     with contextlib.ExitStack() as running:
         servers = {CEILING: serving(here, running, "noop")}
         for label, environment in here.revisions.items():
             servers[f"segment API {label}".strip()] = running.enter_context(here.service("api", SUBJECT, **environment))
         subjects = {name: partial(_measure, url, process, script) for name, (url, process) in servers.items()}
-        return rounds("read", "requests/s", subjects, here.repeats, must={"segment API": MUST})
+        rows = rounds("read", "requests/s", subjects, here.repeats, must={"segment API": MUST})
+        lines = [path.encode() for path in paths]
+        for name in servers.keys() - {CEILING}:
+            rows += open_loop(here, "read", name, servers[name][0], lines, RATE, MUST_P99_MS)
+        return rows
 
 
 def serving(here: Machine, running: contextlib.ExitStack, module: str) -> "tuple[str, subprocess.Popen[bytes]]":

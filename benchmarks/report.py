@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import median
@@ -28,6 +28,8 @@ class Row:
     met: bool | None = None
     note: str = ""
     """why there is no value"""
+    points: tuple[tuple[float, float], ...] = ()
+    """the curve that the value sums up, for a chart"""
 
 
 class NotMeasured(Exception):
@@ -105,6 +107,16 @@ def bounded(
     if least is not None:
         return Row(benchmark, name, value, unit, None, f"≥ {least:,g} {unit}", value >= least)
     return Row(benchmark, name, value, unit)
+
+
+def flatness(
+    benchmark: str, unit: str, costs: Mapping[int, float], of: Callable[[int], str], *, most: float
+) -> list[Row]:
+    """A row for the cost at each size, and how many times the cheapest the most expensive one takes."""
+    rows = [bounded(benchmark, of(size), cost, unit) for size, cost in costs.items()]
+    ratio = max(costs.values()) / min(costs.values())
+    points = tuple((float(size), cost) for size, cost in costs.items())
+    return [*rows, replace(bounded(benchmark, "most ÷ least", ratio, "×", most=most), points=points)]
 
 
 def percentile(values: list[float], share: float) -> float:

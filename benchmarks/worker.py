@@ -30,7 +30,7 @@ def run(here: Machine) -> list[Row]:
     commands = _bare_commands(here.redis, count)
     subjects = {CEILING: partial(_bare, here, commands, count)}
     subjects |= {
-        f"worker {label}".strip(): partial(_worker, here, written, environment)
+        f"worker {label}".strip(): partial(apply_all, here, written, environment)
         for label, environment in here.revisions.items()
     }
     visitors = _visitors_left(count)
@@ -79,7 +79,8 @@ def _answers(line: socket.socket, reader: Any) -> int:
     return found
 
 
-def _worker(here: Machine, written: list[int], environment: dict[str, str]) -> Speed:
+def apply_all(here: Machine, written: list[int], environment: dict[str, str]) -> Speed:
+    """Changes per second of a worker that begins with an empty Redis and the whole log before it."""
     here.redis.flushall()
     group = {"AUDIENCE_WORKER_GROUP": f"worker-{time.monotonic_ns()}"}
     with here.running(["-m", "audience_stream", "worker"], SUBJECT, **group, **environment) as process:
