@@ -11,7 +11,7 @@ BENCH_OPTIONS ?=
 SECONDS ?= 60
 FAULT_REPORT ?= .faults.jsonl
 
-.PHONY: help up test test-console test-kafka test-faults guarantees bench bench-page bench-peers check lint types walls format lock clean docs dashboards dashboards-check \
+.PHONY: help up test test-slow test-console test-kafka test-faults guarantees bench bench-page bench-peers check lint types walls format lock clean docs dashboards dashboards-check \
 	rules-check alert-drill deploy-check sbom audit simulate-faults simulate-faults-nightly mutation-check fuzz \
 	screenshots
 
@@ -33,11 +33,14 @@ up: .venv/.installed ## start everything on this machine; READY_FILE=FILE writes
 test: .venv/.installed ## run all tests on embedded servers, but for those in a browser
 	@$(BIN)/python -m pytest -q --ignore=tests/console $(PYTEST_OPTIONS)
 
+test-slow: .venv/.installed ## run the tests that kill processes and wait for them, on embedded servers
+	@$(BIN)/python -m pytest -q -m slow $(PYTEST_OPTIONS)
+
 test-console: .venv/.installed ## walk through the console in a real Chromium
 	@$(BIN)/python -m pytest -q tests/console $(PYTEST_OPTIONS)
 
 test-kafka: .venv/.installed ## run the end-to-end tests on a real Apache Kafka
-	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q tests/pipeline tests/spool tests/deploy/test_termination.py \
+	@AUDIENCE_TEST_ON=apache-kafka $(BIN)/python -m pytest -q -m "not live" tests/pipeline tests/spool tests/deploy/test_termination.py \
 		tests/security $(PYTEST_OPTIONS)
 
 test-faults: .venv/.installed ## run the fault suite on Apache Kafka, Redis, Redis Cluster and Sentinel

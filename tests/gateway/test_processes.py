@@ -17,6 +17,8 @@ from tests.gateway.processes import children, gateway, is_running, kill
 from tests.pipeline.running import Stack, eventually
 from tests.pipeline.starting import started
 
+pytestmark = pytest.mark.slow
+
 SEVERAL = {"AUDIENCE_GATEWAY_PROCESSES": "2"}
 CONNECTIONS = 24  # all of them at one of two processes: once in eight million times
 

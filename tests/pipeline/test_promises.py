@@ -148,6 +148,7 @@ def test_verify_finds_a_count_that_was_changed_by_hand(stack: Stack) -> None:
         client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_simulation_ends_without_a_difference_while_every_service_is_killed_in_turn(stack: Stack) -> None:
     import os

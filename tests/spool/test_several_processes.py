@@ -8,6 +8,8 @@ from tests.gateway.processes import children, kill
 from tests.pipeline.running import Stack, eventually
 from tests.spool.conftest import Broker, StartStack
 
+pytestmark = pytest.mark.slow
+
 AUDIENCE = 7101
 SENDERS = 24
 
