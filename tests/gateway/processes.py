@@ -15,12 +15,15 @@ import httpx
 from audience_stream.embedded import free_port
 from tests.pipeline.running import eventually
 
+_GONE = (FileNotFoundError, ProcessLookupError)
+"""Raised for a process that ends before its file is opened, or before it is read"""
+
 
 def children(pid: int) -> list[int]:
     """Process ids of a process's children that run, oldest first; none when it is gone."""
     try:
         listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except FileNotFoundError:
+    except _GONE:
         return []
     return [int(child) for child in listed.split() if is_running(int(child))]
 
@@ -29,7 +32,7 @@ def is_running(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except _GONE:
         return False
 
 
