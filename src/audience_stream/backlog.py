@@ -132,7 +132,7 @@ def open_meter(settings: CoreSettings) -> Iterator[Meter]:
     # librdkafka's own lines would bury the error that says what to do
     quiet = settings.model_copy(update={"kafka_options": {"log_level": 0, **settings.kafka_options}})
     with connect(settings) as client:
-        consumer = make_lag_consumer(quiet, "status")
+        consumer = make_lag_consumer(quiet, "status", again_at_once=True)
         try:
             yield Meter(settings, ShardStore(client, settings), TopicAdmin(quiet), consumer)
         finally:
