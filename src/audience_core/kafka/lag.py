@@ -35,8 +35,8 @@ class Behind(NamedTuple):
 def make_lag_consumer(settings: CoreSettings, name: str, *, again_at_once: bool = False) -> Consumer:
     """Make a consumer that is moved from one place of the changes topic to another, and fetches little at each.
 
-    `again_at_once`: its next measurement need not wait a second for the last one's queue. It asks the broker fifty times
-    a second meanwhile, which others feel, so it is for somebody who waits for the answer.
+    `again_at_once`: its next measurement need not wait a second for the last one's queue. It asks the broker fifty
+    times a second meanwhile, which others feel, so it is for somebody who waits for the answer.
     """
     hurry = {"fetch.queue.backoff.ms": 20} if again_at_once else {}
     return Consumer(
