@@ -1,10 +1,9 @@
 """How long after its 200 a change is seen: by the segment API, and in the listing when it is an audience's first."""
 
-import contextlib
 import json
 from typing import Any
 
-from benchmarks.machine import SERVERS, SUBJECT, Machine, demo
+from benchmarks.machine import SERVERS, Machine, demo, whole_system
 from benchmarks.report import Row, bounded
 
 RATE, RATE_S = 200, 15
@@ -15,11 +14,8 @@ MUST_LISTED_MS = 500
 
 def run(here: Machine) -> list[Row]:
     """Milliseconds from the gateway's 200, with every service running; asked every 2 ms."""
-    with contextlib.ExitStack() as running:
-        api, _ = running.enter_context(here.service("api", SUBJECT))
-        gateway, _ = running.enter_context(here.service("gateway", SUBJECT))
-        for name in ("worker", "indexer"):
-            running.enter_context(here.service(name, SERVERS))
+    with whole_system(here) as services:
+        (api, _), (gateway, _) = services["api"], services["gateway"]
         told = {
             "gateway": gateway,
             "api": api,

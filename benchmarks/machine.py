@@ -169,6 +169,14 @@ def machine(
         yield Machine(folder, address, redis_server.url, revisions, **options)
 
 
+@contextlib.contextmanager
+def whole_system(here: Machine) -> Iterator[dict[str, "tuple[str, subprocess.Popen[bytes]]"]]:
+    """Every service, by its name: base URL and process. The HTTP services share the subject's core."""
+    with contextlib.ExitStack() as running:
+        cores = {"api": SUBJECT, "gateway": SUBJECT, "worker": SERVERS, "indexer": SERVERS}
+        yield {name: running.enter_context(here.service(name, core)) for name, core in cores.items()}
+
+
 def demo(here: Machine, gateway: str, api: str) -> dict[str, str]:
     """Make the demo account and subscribe its audience; returns the account and an API key."""
     return Demo(gateway, api, here.environment["AUDIENCE_ADMIN_TOKEN"]).make()

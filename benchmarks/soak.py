@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from benchmarks.changes import ACCOUNT
 from benchmarks.gateway import bodies
-from benchmarks.machine import SERVERS, SUBJECT, Machine, demo
+from benchmarks.machine import SERVERS, Machine, demo, whole_system
 from benchmarks.report import Row, bounded, console
 
 RATE, READS = 200, 100
@@ -21,11 +21,9 @@ _PAGE_KB = 4
 def run(here: Machine) -> list[Row]:
     """Resident memory over some minutes of changes and reads; its slope over the last two thirds."""
     with contextlib.ExitStack() as running:
-        api, api_process = running.enter_context(here.service("api", SUBJECT))
-        gateway, gateway_process = running.enter_context(here.service("gateway", SUBJECT))
-        pids = {"segment API": api_process.pid, "gateway": gateway_process.pid}
-        for name in ("worker", "indexer"):
-            pids[name] = running.enter_context(here.service(name, SERVERS))[1].pid
+        services = running.enter_context(whole_system(here))
+        (api, _), (gateway, _) = services["api"], services["gateway"]
+        pids = {name: process.pid for name, (_, process) in services.items()}
         key = demo(here, gateway, api)["api_key"]
         seconds = 60 * here.minutes
         paths = [f"/accounts/{ACCOUNT}/segments/{number}".encode() for number in range(500)]

@@ -88,7 +88,7 @@ class Backlog:
             "behind": self.behind,
             "seconds": round(self.seconds, 1),
             "applied_share": round(self.applied_share, 4),
-            "records_per_second": None if self.records_per_second is None else round(self.records_per_second),
+            "records_per_second": None if self.records_per_second is None else round(self.records_per_second, 4),
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
             "shards": [{**shard.__dict__, "seconds": round(shard.seconds, 1)} for shard in self.shards],
         }

@@ -16,6 +16,8 @@ from audience_stream.backlog import Backlog, Meter, open_meter
 
 EXIT_BEHIND = 1
 EXIT_UNREACHABLE = 2
+_FAST = 10
+"""records a second from which a fraction says nothing"""
 _STATES = {
     "caught_up": "caught up",
     "empty": "Redis is empty, and the workers have applied nothing of the log yet",
@@ -101,8 +103,10 @@ def _line(backlog: Backlog) -> str:
 def _pace(backlog: Backlog) -> str:
     if backlog.records_per_second is None:
         return f"{backlog.behind:,} left"
+    # the first record after minutes is a slow pace, and not none
+    rate = f"{backlog.records_per_second:,.{0 if backlog.records_per_second >= _FAST else 2}f}"
     until = "" if backlog.eta_seconds is None else f", about {_duration(backlog.eta_seconds)}"
-    return f"{backlog.behind:,} left at {backlog.records_per_second:,.0f} records/s{until}"
+    return f"{backlog.behind:,} left at {rate} records/s{until}"
 
 
 def _print(backlog: Backlog) -> None:

@@ -6,6 +6,7 @@ import platform
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any, cast
@@ -18,10 +19,10 @@ from audience_core.errors import RedisUnavailable, SettingsError
 from audience_core.garbage import spare_the_collector
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
-from audience_core.observability.tracing import open_tracing
+from audience_core.observability.tracing import Tracing, open_tracing
 from audience_core.redis.activity import ActivityStore
 from audience_core.redis.catalog import AsyncCatalogStore
-from audience_core.redis.connect import connect_async
+from audience_core.redis.connect import AsyncRedis, connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
 from audience_core.registry import make_codec
@@ -33,8 +34,8 @@ from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, K
 from ingest_gateway.connection import Connection, Limits
 from ingest_gateway.erasure import Erasures
 from ingest_gateway.outgoing import Records
-from ingest_gateway.outlet import open_outlet
-from ingest_gateway.probing import probes_of
+from ingest_gateway.outlet import Outlet, open_outlet
+from ingest_gateway.probing import Probes, probes_of
 from ingest_gateway.processes import BACKLOG, Part, Processes, reserve
 from ingest_gateway.publisher import TracedPublisher
 from ingest_gateway.settings import GatewaySettings
@@ -112,19 +113,40 @@ class _KafkaHealth:
             await asyncio.sleep(KAFKA_EVERY_S if self.reachable else 0.1)
 
 
-async def _serve(
-    settings: GatewaySettings, listener: socket.socket, tls: dict[str, Any], stop: _Stop, part: Part | None
-) -> None:
+@dataclass
+class _Wired:
+    """The gateway, and what runs beside it."""
+
+    gateway: Gateway
+    keys: KeyRing
+    catalogs: CatalogCache
+    health: _KafkaHealth
+    outlet: Outlet
+    activity_log: ActivityLog
+    probes: Probes
+
+    def start(self) -> list["asyncio.Task[None]"]:
+        """Begin what runs beside it; the caller ends the tasks."""
+        return [
+            asyncio.create_task(refresh_forever("keys", self.keys.refresh, KEYS_EVERY_S)),
+            asyncio.create_task(refresh_forever("catalogs", self.catalogs.refresh, CATALOG_EVERY_S)),
+            asyncio.create_task(self.health.watch()),
+            asyncio.create_task(self.activity_log.flush_forever()),
+            *self.outlet.start(),
+            *self.probes.start(),
+        ]
+
+
+def _wire(
+    settings: GatewaySettings, client: AsyncRedis, producer: RecordProducer, tracing: Tracing | None, part: Part | None
+) -> _Wired:
     pepper = settings.required_pepper()
-    client = connect_async(settings)
-    producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
     control, catalog_store = ControlStore(client, pepper), AsyncCatalogStore(client)
     keys, catalogs, health = KeyRing(control, pepper), CatalogCache(catalog_store), _KafkaHealth(producer)
     codec = make_codec(settings)
     records = Records(codec, settings.shards)
     subscriptions = Subscriptions(catalog_store, catalogs, records, codec)
     outlet = open_outlet(settings, producer, subscriptions.renew)
-    tracing = open_tracing(settings, "gateway")
     activity_log = ActivityLog(ActivityStore(client))
     probes = probes_of(part, lambda: outlet.ready(kafka_reachable=health.reachable))
     gateway = Gateway(
@@ -139,15 +161,18 @@ async def _serve(
         probes=probes,
         tracing=tracing,
     )
-    tasks = [
-        asyncio.create_task(refresh_forever("keys", keys.refresh, KEYS_EVERY_S)),
-        asyncio.create_task(refresh_forever("catalogs", catalogs.refresh, CATALOG_EVERY_S)),
-        asyncio.create_task(health.watch()),
-        asyncio.create_task(activity_log.flush_forever()),
-        *outlet.start(),
-        *probes.start(),
-    ]
-    server = _server(gateway, settings, tls)
+    return _Wired(gateway, keys, catalogs, health, outlet, activity_log, probes)
+
+
+async def _serve(
+    settings: GatewaySettings, listener: socket.socket, tls: dict[str, Any], stop: _Stop, part: Part | None
+) -> None:
+    client = connect_async(settings)
+    producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
+    tracing = open_tracing(settings, "gateway")
+    wired = _wire(settings, client, producer, tracing, part)
+    tasks = wired.start()
+    server = _server(wired.gateway, settings, tls)
     stop.hand_over_to(server)
     if part is not None:
         part.serves()
@@ -159,11 +184,11 @@ async def _serve(
         for task in tasks:
             task.cancel()
         with contextlib.suppress(RedisUnavailable):
-            await activity_log.flush(everything=True)
+            await wired.activity_log.flush(everything=True)
         left = await asyncio.to_thread(producer.close)
         if left:
             log.warning("records_left_unacknowledged", count=left)
-        await outlet.close()
+        await wired.outlet.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
         await client.aclose()

@@ -55,51 +55,65 @@ def create_app(
 
     `replay` puts dead letters back on behalf of the console.
     """
-    store = ControlStore(client, settings.required_pepper(), settings.key_grace)
-    accounts = AccountCache(client)
-    app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(BodyLimit, limit=settings.control_body_limit)
-    bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
-    activity = ActivityReader(client)
-    health = HealthReader(activity, settings.silence_after)
-    app.include_router(control_router(store, health), dependencies=bearer)
-    app.include_router(listing_router(store, ListingReader(client)), dependencies=bearer)
-    erasures = ErasureStore(client, settings.shards)
-    app.include_router(erasures_router(store, erasures), dependencies=bearer)
-    eraser = Eraser(sender, make_codec(settings), settings.shards, erasures)
-    visitors = VisitorReader(client, settings.shards)
-    app.include_router(visitors_router(store, visitors, eraser), dependencies=bearer)
-    saved, sizes = SegmentStore(client), SizeEstimator(client, accounts)
-    matcher = SegmentMatcher(client, accounts, settings.shards)
-    reader = SegmentReader(saved, accounts, sizes, matcher)
-    app.include_router(segments_router(store, saved, reader, sizes), dependencies=bearer)
-    for router in routers:
-        app.include_router(router)
-    add_error_handlers(app)
+    accounts, tokens = AccountCache(client), AdminTokens(settings.required_admin_tokens())
+    services = _services(settings, client, sender, accounts, tokens, replay)
     reads = make_reader(settings, client, REDIS_BOUND_S)
     segments = SegmentsEndpoint(reads, accounts, ServedCache(client, accounts), settings.shards)
-    tokens = AdminTokens(settings.required_admin_tokens())
-    services = Services(
+    console = ProxyHeadersMiddleware(cast(Any, create_console(services)), trusted_hosts=settings.trusted_proxies)
+    control = _control_api(settings, services, routers)
+    closing = services.changes.close, reads.close
+    return SegmentApi(segments, control, cast(AsgiApp, console), client, tokens, *closing)
+
+
+def _services(
+    settings: ApiSettings,
+    client: AsyncRedis,
+    sender: RecordSender,
+    accounts: AccountCache,
+    tokens: AdminTokens,
+    replay: Replay | None,
+) -> Services:
+    """What both the control API and the console speak to."""
+    activity, erasures = ActivityReader(client), ErasureStore(client, settings.shards)
+    saved, sizes = SegmentStore(client), SizeEstimator(client, accounts)
+    matcher = SegmentMatcher(client, accounts, settings.shards)
+    return Services(
         sessions=SessionStore(client, settings.required_pepper(), tokens),
-        store=store,
+        store=ControlStore(client, settings.required_pepper(), settings.key_grace),
         listing=ListingReader(client),
-        visitors=visitors,
-        eraser=eraser,
+        visitors=VisitorReader(client, settings.shards),
+        eraser=Eraser(sender, make_codec(settings), settings.shards, erasures),
         erasures=erasures,
         saved=saved,
-        segments=reader,
+        segments=SegmentReader(saved, accounts, sizes, matcher),
         matcher=matcher,
         sizes=sizes,
         accounts=accounts,
         activity=activity,
-        health=health,
+        health=HealthReader(activity, settings.silence_after),
         changes=Changes(client),
         gateway_url=settings.gateway_url,
         replay=replay,
     )
-    closing = services.changes.close, reads.close
-    console = ProxyHeadersMiddleware(cast(Any, create_console(services)), trusted_hosts=settings.trusted_proxies)
-    return SegmentApi(segments, app, cast(AsgiApp, console), client, tokens, *closing)
+
+
+def _control_api(settings: ApiSettings, services: Services, routers: Iterable[APIRouter]) -> FastAPI:
+    app = FastAPI(title="Audience stream: segment API", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(BodyLimit, limit=settings.control_body_limit)
+    bearer = [Depends(HTTPBearer(auto_error=False, description="the admin token"))]  # declares; SegmentApi enforces
+    store = services.store
+    for router in (
+        control_router(store, services.health),
+        listing_router(store, services.listing),
+        erasures_router(store, services.erasures),
+        visitors_router(store, services.visitors, services.eraser),
+        segments_router(store, services.saved, services.segments, services.sizes),
+    ):
+        app.include_router(router, dependencies=bearer)
+    for router in routers:
+        app.include_router(router)
+    add_error_handlers(app)
+    return app
 
 
 class SegmentApi:

@@ -81,7 +81,7 @@ def worker(kafka_server: str, redis_of_its_own: EmbeddedRedis) -> Iterator[Probe
         "AUDIENCE_REDIS_URL": redis_of_its_own.url,
         "AUDIENCE_REDIS_TIMEOUT": "300ms",
         "AUDIENCE_WORKER_GROUP": f"probes-{free_port()}",
-        "AUDIENCE_WORKER_STUCK_AFTER": "2s",  # the loop comes round once a second while it waits
+        "AUDIENCE_WORKER_STUCK_AFTER": "1s",
     }
     created = [sys.executable, "-m", "audience_stream", "topics", "create"]
     subprocess.run(created, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)

@@ -154,7 +154,7 @@ def test_a_simulation_ends_without_a_difference_while_every_service_is_killed_in
     import os
     import signal
 
-    arguments = ["simulate", "--json", "--profiles", "2200", "--changes", "2200", "--seed", "11", "--rate", "150"]
+    arguments = ["simulate", "--json", "--profiles", "3000", "--changes", "3000", "--seed", "11", "--rate", "150"]
     urls = ["--gateway-url", stack.ready["gateway_url"], "--api-url", stack.ready["api_url"]]
     secrets = ["--api-key", stack.ready["api_key"], "--admin-token", stack.ready["admin_token"]]
     with ThreadPoolExecutor() as pool:

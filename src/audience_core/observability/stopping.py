@@ -12,6 +12,8 @@ from audience_core.observability.logging import get_logger
 log = get_logger()
 T = TypeVar("T")
 _EVERY_S = 1.0
+_NOTES = 4
+"""while it waits for the next attempt"""
 EXIT_DRAIN_TIMED_OUT = 3
 
 
@@ -37,15 +39,17 @@ class Stop:
     def retrying(self, attempt: Callable[[], T], note: Callable[[str | None], None]) -> T | None:
         """Try every second until what a process needs before it starts is there; None when told to stop first.
 
-        `note` learns, for the probes, what is waited for, and None at the end.
+        `note` learns, for the probes, what is waited for, and None at the end; more often than it is tried, since who
+        tells nothing for a while counts as hanging.
         """
         while not self():
             try:
                 result = attempt()
             except RetryableError as error:
-                note(str(error))
                 log.warning("waiting", error=str(error))
-                self.wait(_EVERY_S)
+                for _ in range(_NOTES):
+                    note(str(error))
+                    self.wait(_EVERY_S / _NOTES)
             else:
                 note(None)
                 return result
