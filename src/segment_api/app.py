@@ -130,6 +130,8 @@ class SegmentApi:
         close: Callable[[], None],
     ) -> None:
         self._segments = segments
+        self.read_segments = segments.read
+        """Answers a read of segments without ASGI: see direct.py."""
         self._control = control
         self._console = console
         self._client: Any = client

@@ -10,6 +10,7 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
+Headers = tuple[Header, ...]
 
 JSON_TYPE: Header = (b"content-type", b"application/json")
 RETRY_AFTER: Header = (b"retry-after", b"1")

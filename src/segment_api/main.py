@@ -5,7 +5,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -16,9 +17,9 @@ from audience_core.observability.logging import configure, get_logger
 from audience_core.redis.connect import connect_async
 from audience_core.serving import tls_options
 from audience_core.settings import load
-from audience_core.whole_answers import WholeAnswersProtocol
 from segment_api.app import create_app
 from segment_api.console.services import Replay
+from segment_api.direct import DirectProtocol
 from segment_api.settings import ApiSettings
 
 log = get_logger()
@@ -81,7 +82,7 @@ async def _serve(settings: ApiSettings, listener: socket.socket, tls: dict[str, 
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=WholeAnswersProtocol,
+        http=cast(Any, partial(DirectProtocol, app.read_segments)),
         lifespan="off",
         access_log=False,
         log_config=None,

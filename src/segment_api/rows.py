@@ -76,20 +76,22 @@ def build_rows(
     The rows of saved segments come last; `saved` gives them, out of the audiences and of when these changed.
     """
     exits, present = shown_exits(guards, catalog), shown_members(members, catalog)
-    audiences = {audience_id: "left" for audience_id, exited_at in exits.items() if now_ms - exited_at < LEFT_SHOWN_MS}
-    audiences |= dict.fromkeys(present, "member")
+    audiences = dict.fromkeys(present, "member")
+    for audience_id, exited_at in exits.items():
+        if now_ms - exited_at < LEFT_SHOWN_MS:
+            audiences.setdefault(audience_id, "left")
     values = {str(audience_id): audiences[audience_id] for audience_id in sorted(audiences)}
     if saved is not None:
         entered = {audience_id: int(guards[member]) for audience_id, member in present.items() if member in guards}
         values |= saved(present.keys(), exits | entered, now_ms)
     expiration = min(now_ms // 1000 + EXPIRES_IN_S, _INT32_MAX)
     return [
-        SegmentRow(
-            visitor_id=visitor_id,
-            segment=segment,
-            value=value,
-            expiration=expiration,
-            partner=partner,
-        )
+        {
+            "visitor_id": visitor_id,
+            "segment": segment,
+            "value": value,
+            "expiration": expiration,
+            "partner": partner,
+        }
         for segment, value in values.items()
     ]

@@ -1,8 +1,9 @@
 """`GET /accounts/{account}/segments/{visitor_id}`, as the SDKs call it: plain ASGI, one round trip to Redis."""
 
 import asyncio
-import json
 import time
+
+from pydantic_core import to_json
 
 from audience_core.domain.partitioning import is_account, is_mpid, shard_of, visitor_key
 from audience_core.errors import RedisUnavailable
@@ -11,7 +12,7 @@ from audience_core.observability.metrics import API_LATENCY, API_REQUESTS
 from audience_core.redis import keys
 from audience_core.redis.multiplexed import Command, Reader
 from segment_api.accounts import AccountCache
-from segment_api.asgi import JSON_TYPE, RETRY_AFTER, Header, Receive, Scope, Send, answer
+from segment_api.asgi import JSON_TYPE, RETRY_AFTER, Header, Headers, Receive, Scope, Send, answer
 from segment_api.rows import build_rows
 from segment_api.served import NONE_SERVED, ServedCache
 
@@ -21,17 +22,21 @@ REDIS_BOUND_S = 0.5
 """The most impatient client waits for 1 s in all."""
 
 _CORS: Header = (b"access-control-allow-origin", b"*")
-_HEADERS: list[Header] = [JSON_TYPE, _CORS, (b"cache-control", b"no-store")]
 _ALLOW: Header = (b"allow", b"GET, HEAD, OPTIONS")
-_PREFLIGHT: list[Header] = [
+_FOUND: Headers = (JSON_TYPE, _CORS, (b"cache-control", b"no-store"))
+_FAILED: Headers = (*_FOUND, RETRY_AFTER)
+_NOT_ALLOWED: Headers = (*_FOUND, _ALLOW)
+_PREFLIGHT: Headers = (
     _CORS,
     _ALLOW,
     (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
     (b"access-control-allow-headers", b"*"),
     (b"access-control-max-age", b"86400"),
-]
+)
 _NOTHING = b"[]"
-_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+SegmentsAnswer = tuple[int, Headers, bytes]
+"""status, headers but for the length, body"""
 
 log = get_logger()
 
@@ -56,18 +61,21 @@ class SegmentsEndpoint:
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Speak ASGI."""
-        started = time.perf_counter()
         method = scope["method"]
-        if method == "OPTIONS":
-            status, body, headers = 204, b"", _PREFLIGHT
-        elif method not in {"GET", "HEAD"}:
-            status, body, headers = 405, _NOTHING, [*_HEADERS, _ALLOW]
+        if method in {"GET", "HEAD"}:
+            status, headers, body = await self.read(scope["path"])
         else:
-            status, body = await self._answer(scope["path"])
-            headers = _HEADERS if status == 200 else [*_HEADERS, RETRY_AFTER]  # noqa: PLR2004
-            API_LATENCY.observe(time.perf_counter() - started)
-        API_REQUESTS.add(1, "segments", str(status))
+            status, headers, body = (204, _PREFLIGHT, b"") if method == "OPTIONS" else (405, _NOT_ALLOWED, _NOTHING)
+            API_REQUESTS.add(1, "segments", str(status))
         await answer(scope, send, status, body, headers)
+
+    async def read(self, path: str) -> SegmentsAnswer:
+        """Answer a GET of this decoded path, which is one of this endpoint's. Never raises."""
+        started = time.perf_counter()
+        status, body = await self._answer(path)
+        API_LATENCY.observe(time.perf_counter() - started)
+        API_REQUESTS.add(1, "segments", str(status))
+        return status, _FOUND if status == 200 else _FAILED, body  # noqa: PLR2004
 
     async def _answer(self, path: str) -> tuple[int, bytes]:
         account, _, visitor_id = path[len(PREFIX) :].partition(SEPARATOR)
@@ -87,30 +95,30 @@ class SegmentsEndpoint:
         return 200, body
 
     async def _rows(self, account: str, visitor_id: str) -> bytes:
-        shard = shard_of(visitor_key(account, visitor_id), self._shards)
+        of_visitor = keys.of_visitor(shard_of(visitor_key(account, visitor_id), self._shards), account, visitor_id)
         asked: list[Command] = [
-            ("SMEMBERS", keys.members(shard, account, visitor_id)),
-            ("HGETALL", keys.guards(shard, account, visitor_id)),
+            ("SMEMBERS", of_visitor.members),
+            ("HGETALL", of_visitor.guards),
             ("HGET", keys.CATALOG_VERSIONS, account),
         ]
         if self._served.may_serve(account):
-            asked.append(("EXISTS", keys.suppression(shard, account, visitor_id)))
-        until = asyncio.get_running_loop().time() + REDIS_BOUND_S
+            asked.append(("EXISTS", of_visitor.suppression))
+        until = time.monotonic() + REDIS_BOUND_S
         members, found, version, *erased = await self._reader.ask(*asked)
         guards = dict(zip(found[::2], found[1::2], strict=True))
         # without a version there is no audience that a segment could name
         served = NONE_SERVED if version is None else self._served.current(account, version)
         if served is None:  # it is nearly always in memory, and so is the view below
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(until - time.monotonic()):
                 served = await self._served.of(account, version)
         # somebody unknown can match a NOT, somebody erased can't
         if not members and not guards and (not served.segments or erased != [0]):
             return _NOTHING
         view = self._accounts.current(account, version)
         if view is None:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(until - time.monotonic()):
                 view = await self._accounts.view(account, version)
         now_ms = time.time_ns() // 1_000_000
         saved = served.values if served.segments else None
         rows = build_rows(visitor_id, members, guards, view.catalog, partner=view.partner, now_ms=now_ms, saved=saved)
-        return _as_json(rows).encode()
+        return to_json(rows)

@@ -103,11 +103,11 @@ class SegmentMatcher:
         named = sorted(rule.audiences)
         if not named:
             return False
-        shard = shard_of(visitor_key(account, mpid), self._shards)
+        of_visitor = keys.of_visitor(shard_of(visitor_key(account, mpid), self._shards), account, mpid)
         async with async_redis_faults("reading a visitor"):
             pipe = self._client.pipeline(transaction=False)
-            pipe.smembers(keys.members(shard, account, mpid))
-            pipe.exists(keys.suppression(shard, account, mpid))
+            pipe.smembers(of_visitor.members)
+            pipe.exists(of_visitor.suppression)
             pipe.hget(keys.CATALOG_VERSIONS, account)
             pipe.zmscore(keys.index(account), [str(audience_id) for audience_id in named])
             members, erased, version, scores = await pipe.execute()

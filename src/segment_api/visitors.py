@@ -69,11 +69,11 @@ class VisitorReader:
 
     async def read(self, account: str, mpid: str) -> Visitor:
         """What the account may know of the visitor; the same memberships as the SDKs are shown."""
-        shard = shard_of(visitor_key(account, mpid), self._shards)
+        of_visitor = keys.of_visitor(shard_of(visitor_key(account, mpid), self._shards), account, mpid)
         async with async_redis_faults("reading a visitor"):
             pipe = self._client.pipeline(transaction=False)
-            pipe.smembers(keys.members(shard, account, mpid))
-            pipe.hgetall(keys.guards(shard, account, mpid))
+            pipe.smembers(of_visitor.members)
+            pipe.hgetall(of_visitor.guards)
             pipe.hgetall(keys.catalog(account))
             members, guards, catalog = await pipe.execute()
         return Visitor(mpid=mpid, audiences=_audiences(members, guards, parse(catalog)))

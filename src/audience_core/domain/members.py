@@ -12,8 +12,10 @@ def encode_member(audience_id: int, epoch: int) -> str:
 
 def decode_member(member: str) -> tuple[int, int]:
     """Inverse of encode_member: (audience id, epoch)."""
+    if "@" not in member:
+        return int(member), 0
     audience_id, _, epoch = member.partition("@")
-    return int(audience_id), int(epoch or 0)
+    return int(audience_id), int(epoch)
 
 
 def time_of_change(occurred_at: int) -> int:

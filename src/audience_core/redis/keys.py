@@ -3,6 +3,8 @@
 MPIDs stand in names packed (domain/mpids.py).
 """
 
+from typing import NamedTuple
+
 from audience_core.domain.mpids import pack_mpid
 
 SHARD_COUNT = "shards"
@@ -19,14 +21,36 @@ def shard_prefix(shard: int) -> str:
     return f"{{s{shard}}}:"
 
 
+class VisitorKeys(NamedTuple):
+    """The keys of one visitor."""
+
+    members: str
+    """SET of the audiences that the visitor is in"""
+    guards: str
+    """HASH member → signed time of its last change; field `r` is the visitor's last received_at"""
+    suppression: str
+    """STRING: when the visitor was erased. While it lives, late changes of the visitor are dropped."""
+
+
+def of_visitor(shard: int, account: str, mpid: str) -> VisitorKeys:
+    """Return all keys of a visitor."""
+    name = f"{account}:{pack_mpid(mpid)}"
+    return VisitorKeys(f"{{s{shard}}}:m:{name}", f"{{s{shard}}}:v:{name}", f"{{s{shard}}}:x:{name}")
+
+
 def members(shard: int, account: str, mpid: str) -> str:
-    """SET of the audiences that a visitor is in."""
-    return f"{{s{shard}}}:m:{account}:{pack_mpid(mpid)}"
+    """As VisitorKeys."""
+    return of_visitor(shard, account, mpid).members
 
 
 def guards(shard: int, account: str, mpid: str) -> str:
-    """HASH member → signed time of its last change; field `r` is the visitor's last received_at."""
-    return f"{{s{shard}}}:v:{account}:{pack_mpid(mpid)}"
+    """As VisitorKeys."""
+    return of_visitor(shard, account, mpid).guards
+
+
+def suppression(shard: int, account: str, mpid: str) -> str:
+    """As VisitorKeys."""
+    return of_visitor(shard, account, mpid).suppression
 
 
 def counts(shard: int) -> str:
@@ -88,11 +112,6 @@ def console_session(digest: str) -> str:
 def console_attempts(digest: str) -> str:
     """STRING with a short life: failed sign-ins from one address, under the address's digest."""
     return f"console:attempts:{digest}"
-
-
-def suppression(shard: int, account: str, mpid: str) -> str:
-    """STRING: when the visitor was erased. While it lives, late changes of the visitor are dropped."""
-    return f"{{s{shard}}}:x:{account}:{pack_mpid(mpid)}"
 
 
 def account_members(account: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import hiredis
 from redis.asyncio.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from audience_core.redis.connect import AsyncRedis, redis_faults
@@ -99,13 +99,16 @@ class MultiplexedReader:
         """As Reader."""
         self._turn = (self._turn + 1) % len(self._lines)
         line = self._lines[self._turn]
-        with redis_faults("reading"):
+        try:
             if line is None or not line.is_open:
                 line = await self._opened(self._turn)
             replies = await line.ask(commands)
             for reply in replies:
                 if isinstance(reply, hiredis.ReplyError):
                     raise _error(reply)
+        except RedisError:
+            with redis_faults("reading"):  # here, because entering it for every question would be felt
+                raise
         return replies
 
     def close(self) -> None:
