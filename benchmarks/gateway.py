@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.http_load import closed_loop, open_loop, posting
 from benchmarks.machine import SERVERS, SUBJECT, Machine, demo
 from benchmarks.read import serving
-from benchmarks.report import CEILING, PEER, Row, Speed, beside_peers, bounded, rounds
+from benchmarks.report import CEILING, PEER, Row, Speed, beside_peers, bounded, rounds, warm_up
 
 MUST = 0.35
 MUST_CHANGES = 150_000
@@ -33,6 +33,7 @@ def run(here: Machine) -> list[Row]:
         servers = {CEILING: serving(here, running, "noop"), **gateways}
         servers[f"{PEER}FastAPI"] = serving(here, running, "peers.fastapi_gateway")
         subjects = {name: partial(_measure, url, process.pid, one) for name, (url, process) in servers.items()}
+        warm_up(subjects)
         rows = rounds("gateway", "requests/s", subjects, here.repeats, must={"gateway": MUST})
         rows += beside_peers(rows, "gateway", "gateway")
         for name, (url, process) in gateways.items():

@@ -11,7 +11,7 @@ from audience_stream.embedded import free_port
 from benchmarks.changes import ACCOUNT
 from benchmarks.http_load import closed_loop, getting, open_loop
 from benchmarks.machine import SHARDS, SUBJECT, Machine, answers, wait_for
-from benchmarks.report import CEILING, Row, Speed, rounds
+from benchmarks.report import CEILING, Row, Speed, rounds, warm_up
 
 MUST = 0.4
 RATE = 5000
@@ -34,6 +34,7 @@ def run(here: Machine) -> list[Row]:
         for label, environment in here.revisions.items():
             servers[f"segment API {label}".strip()] = running.enter_context(here.service("api", SUBJECT, **environment))
         subjects = {name: partial(_measure, url, process, script) for name, (url, process) in servers.items()}
+        warm_up(subjects)
         rows = rounds("read", "requests/s", subjects, here.repeats, must={"segment API": MUST})
         lines = [path.encode() for path in paths]
         for name in servers.keys() - {CEILING}:

@@ -72,6 +72,13 @@ def rounds(
     return rows
 
 
+def warm_up(subjects: Mapping[str, Callable[[], Speed]]) -> None:
+    """Measure each of them once for nothing: a process that has just started still asks for memory as it works."""
+    for name, measure in subjects.items():
+        console.print(f"warming up: {name}", markup=False)
+        measure()
+
+
 def _medians(
     benchmark: str, unit: str, name: str, found: list[Speed], ceiling: list[Speed], least: float | None
 ) -> list[Row]:
