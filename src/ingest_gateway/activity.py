@@ -8,7 +8,6 @@ import asyncio
 import json
 import time
 from collections import Counter
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 from audience_core.errors import RedisUnavailable
@@ -29,35 +28,19 @@ MAX_SERIES = 20_000
 log = get_logger()
 
 
-@dataclass
-class _Seen:
-    """What the request at hand has shown of itself so far."""
+@dataclass(slots=True)
+class Seen:
+    """What a request has shown of itself so far."""
 
     key: KeyRecord | None = None
     unknown_key: bool = False
     reading: Reading | None = None
 
-
-_seen: ContextVar[_Seen] = ContextVar("seen")
-
-
-def see_key(key: KeyRecord | None) -> KeyRecord | None:
-    """Remember whose request this is: its API key was looked up."""
-    seen = _seen.get()
-    seen.key, seen.unknown_key = key, key is None
-    return key
-
-
-def see_reading(reading: Reading) -> Reading:
-    """Remember what the request's profiles came to."""
-    _seen.get().reading = reading
-    return reading
-
-
-def counted() -> dict[str, int]:
-    """What the request at hand came to, in numbers, for its trace."""
-    reading = _seen.get().reading
-    return {} if reading is None else {"audience.changes": reading.changes, "audience.refused": reading.dead_letters}
+    def counted(self) -> dict[str, int]:
+        """What the request came to, in numbers, for its trace."""
+        if self.reading is None:
+            return {}
+        return {"audience.changes": self.reading.changes, "audience.refused": self.reading.dead_letters}
 
 
 class ActivityLog:
@@ -70,13 +53,9 @@ class ActivityLog:
         self._changes: Counter[Moment] = Counter()
         self._changes_due = 0.0
 
-    def begin(self) -> None:
-        """A request begins, in this task."""
-        _seen.set(_Seen())
-
-    def note(self, kind: str, answer: Answer, seconds: float) -> None:
+    def note(self, kind: str, answer: Answer, seconds: float, seen: Seen) -> None:
         """The request was answered. Never raises, never waits."""
-        seen, now = _seen.get(), time.time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000
         key = seen.key
         account = key["account"] if key else None
         heard = self._heard.get(account)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -14,8 +15,8 @@ from audience_core.observability.logging import get_logger
 from audience_core.observability.probes import Answer as ProbeAnswer
 from audience_core.observability.tracing import Tracing
 from audience_core.redis.control import KeyRecord
-from ingest_gateway import activity, answers
-from ingest_gateway.activity import ActivityLog
+from ingest_gateway import answers
+from ingest_gateway.activity import ActivityLog, Seen
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Headers, Refused, header
 from ingest_gateway.caches import CatalogCache, KeyRing
@@ -82,35 +83,38 @@ class Gateway:
         self._records = records
         self._probes = probes
         self._activity = activity_log
-        self._log = log.bind()  # filters at once what is below the level
+        self._log = log.bind()
+        self._logs_requests = self._log.is_enabled_for(logging.INFO)
         self._tracing = tracing
         self._pepper = settings.required_pepper()
         self._quotas = Quotas(settings.quota_changes_per_second, settings.quota_burst)
-        self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]] = {
+        self._handlers: dict[str, Callable[[dict[str, Any], Seen], Awaitable[Answer]]] = {
             "module_registration_request": self._register,
             "audience_subscription_request": self._subscribe,
             "audience_membership_change_request": self._change,
             "event_processing_request": self._ignore_event,
         }
 
-    async def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Awaitable[Answer]:
         """Answer a request, whatever it is. Never raises."""
-        path = request.path
-        if path == FIREHOSE:
-            if self._tracing is None:
-                return await self._firehose(request)
-            with self._tracing.request(request.headers):
-                return await self._firehose(request)
+        if request.path != FIREHOSE:
+            return self._elsewhere(request.path)
+        return self._firehose(request) if self._tracing is None else self._traced(request, self._tracing)
+
+    async def _elsewhere(self, path: bytes) -> Answer:
         return _probe(await self._probes.answer(path)) if path in PROBES else answers.NOT_FOUND
+
+    async def _traced(self, request: Request, tracing: Tracing) -> Answer:
+        with tracing.request(request.headers):
+            return await self._firehose(request)
 
     async def _firehose(self, request: Request) -> Answer:
         kind = "none"
-        started = time.perf_counter()
-        self._activity.begin()
+        started, seen = time.perf_counter(), Seen()
         try:
             message = _message(request)
             kind = _type_of(message)
-            answer = await self._answer(kind, message, request.headers)
+            answer = await self._answer(kind, message, request.headers, seen)
         except Refused as refused:
             answer = refused.answer
         except RetryableError as error:
@@ -125,34 +129,35 @@ class Gateway:
             )
             metrics.GATEWAY_UNAVAILABLE.labels("internal").inc()
             answer = answers.INTERNAL
-        self._note(kind, answer, time.perf_counter() - started)
+        self._note(kind, answer, time.perf_counter() - started, seen)
         return answer
 
-    def _note(self, kind: str, answer: Answer, seconds: float) -> None:
+    def _note(self, kind: str, answer: Answer, seconds: float, seen: Seen) -> None:
         metrics.GATEWAY_REQUESTS.add(1, kind, str(answer.status))
         metrics.GATEWAY_LATENCY.observe(seconds)
-        self._activity.note(kind, answer, seconds)
+        self._activity.note(kind, answer, seconds, seen)
         if self._tracing is not None:
             about: dict[str, str | int] = {"audience.message_type": kind, "http.response.status_code": answer.status}
-            self._tracing.note(about | activity.counted(), failed=answer.status >= 500)  # noqa: PLR2004 - an error of ours
-        self._log.info("firehose", type=kind, status=answer.status, duration_ms=round(seconds * 1000, 2))
+            self._tracing.note(about | seen.counted(), failed=answer.status >= 500)  # noqa: PLR2004 - an error of ours
+        if self._logs_requests:
+            self._log.info("firehose", type=kind, status=answer.status, duration_ms=round(seconds * 1000, 2))
 
-    async def _answer(self, kind: str, message: dict[str, Any], headers: Headers) -> Answer:
+    def _answer(self, kind: str, message: dict[str, Any], headers: Headers, seen: Seen) -> Awaitable[Answer]:
         if kind == "dsr_processing_request":
-            return await self._erase(message, trusted=self._is_mparticle(headers))
-        return await self._handlers[kind](message)
+            return self._erase(message, seen, trusted=self._is_mparticle(headers))
+        return self._handlers[kind](message, seen)
 
-    async def _register(self, raw: dict[str, Any]) -> Answer:
+    async def _register(self, raw: dict[str, Any], _: Seen) -> Answer:
         message = _read(Message.model_validate, raw)
         fields = registration(identity_erasure=self._settings.identity_erasure)
         return answers.response("module_registration_response", message.id, **fields)
 
-    async def _ignore_event(self, raw: dict[str, Any]) -> Answer:
+    async def _ignore_event(self, raw: dict[str, Any], _: Seen) -> Answer:
         return answers.event_ignored(_read(Message.model_validate, raw).id)
 
-    async def _subscribe(self, raw: dict[str, Any]) -> Answer:
+    async def _subscribe(self, raw: dict[str, Any], seen: Seen) -> Answer:
         message = _read(SubscriptionMessage.model_validate, raw)
-        key = await self._key(message.api_key)
+        key = await self._key(message.api_key, seen)
         if key is None or key["status"] != "active":
             return answers.UNKNOWN_KEY
         now, occurred_at = _times(message)
@@ -163,12 +168,13 @@ class Gateway:
         state = await self._subscriptions.apply(message, key["account"], occurred_at, self._publisher)
         return answers.subscribed(message.id, {EPOCH_SETTING: str(state["epoch"])})
 
-    async def _change(self, raw: dict[str, Any]) -> Answer:
+    async def _change(self, raw: dict[str, Any], seen: Seen) -> Answer:
         message = _read(read_membership, raw)
         if message.api_key is None and not message.user_profiles:
             return answers.membership_changed(message.id)
-        key = self._keys.known(message.api_key) if message.api_key else None
-        key = activity.see_key(key) if key else await self._key(message.api_key)
+        key = seen.key = self._keys.known(message.api_key) if message.api_key else None
+        if key is None:
+            key = await self._key(message.api_key, seen)
         if key is None:
             return answers.UNKNOWN_KEY
         if key["status"] == "revoked":
@@ -178,12 +184,12 @@ class Gateway:
             if quotas.limited and (seconds := quotas.take(key["account"], changes_in(message.user_profiles))):
                 metrics.GATEWAY_THROTTLED.inc()
                 return answers.over_quota(seconds)
-            reading = await self._reading_of(message, key["account"])
+            reading = await self._reading_of(message, key["account"], seen)
             await self._publisher.publish(reading.records)
             _count(len(message.user_profiles), reading)
         return answers.membership_changed(message.id)
 
-    async def _reading_of(self, message: Membership, account: str) -> Reading:
+    async def _reading_of(self, message: Membership, account: str, seen: Seen) -> Reading:
         now, occurred_at = _times(message)
         profiles, fresh = message.user_profiles, False
         large = parts_in(profiles) > LARGE
@@ -197,22 +203,26 @@ class Gateway:
                 reading = await asyncio.to_thread(read_profiles, profiles, context, self._records)
             else:
                 reading = read_profiles(profiles, context, self._records)
-            activity.see_reading(reading)
+            seen.reading = reading
             # a change is dropped for good, so first make sure that the audience was not just subscribed again elsewhere
             if reading.unsubscribed == 0 or fresh:
                 return reading
             fresh = True
 
-    async def _erase(self, raw: dict[str, Any], *, trusted: bool) -> Answer:
+    async def _erase(self, raw: dict[str, Any], seen: Seen, *, trusted: bool) -> Answer:
         message = _read(ErasureMessage.model_validate, raw)
-        key = await self._key(message.api_key)
+        key = await self._key(message.api_key, seen)
         if key is None and message.api_key is not None:
             return answers.UNKNOWN_KEY
         await self._erasures.apply(message, key["account"] if key else None, self._publisher, trusted=trusted)
         return answers.erased(message.id)
 
-    async def _key(self, secret: str | None) -> KeyRecord | None:
-        return None if secret is None else activity.see_key(await self._keys.find(secret))
+    async def _key(self, secret: str | None, seen: Seen) -> KeyRecord | None:
+        if secret is None:
+            return None
+        key = seen.key = await self._keys.find(secret)
+        seen.unknown_key = key is None
+        return key
 
     def _is_mparticle(self, headers: Headers) -> bool:
         token = self._settings.firehose_token.get_secret_value()
@@ -243,7 +253,8 @@ def _read(read: Callable[[dict[str, Any]], M], raw: dict[str, Any]) -> M:
 def _count(profiles: int, reading: Reading) -> None:
     metrics.GATEWAY_PROFILES.add(profiles)
     metrics.GATEWAY_CHANGES.add(reading.enters, "enter")
-    metrics.GATEWAY_CHANGES.add(reading.changes - reading.enters, "exit")
+    if reading.changes > reading.enters:
+        metrics.GATEWAY_CHANGES.add(reading.changes - reading.enters, "exit")
 
 
 def _now() -> int:

@@ -8,19 +8,17 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, cast
 
+from audience_core.http_head import STATUS_LINES, Header, header_lines
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from ingest_gateway import answers
 from ingest_gateway.answers import Answer
-from ingest_gateway.body import Headers
 from ingest_gateway.bounds import Bound
 from ingest_gateway.request_reader import Request, RequestReader
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 log = get_logger()
 Handler = Callable[[Request], Awaitable[Answer]]
@@ -61,8 +59,11 @@ class Connection(asyncio.Protocol):
         self._state = server_state
         self._reader = RequestReader(limits.body, self._received)
         self._transport = cast(asyncio.Transport, None)
+        self._loop = cast(asyncio.AbstractEventLoop, None)
         self._waiting: deque[Request] = deque()
         self._busy = False
+        self._task = cast("asyncio.Task[None]", None)
+        """answers, while this connection is busy"""
         self._held = False
         """whether nothing is read for now"""
         self._room = asyncio.Event()
@@ -75,6 +76,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it, or turn it away when there are too many."""
         self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
         if len(self._state.connections) >= self._limits.connections:
             metrics.GATEWAY_UNAVAILABLE.labels("connections").inc()
             self._reader.close()
@@ -141,36 +143,35 @@ class Connection(asyncio.Protocol):
             return
         self._busy = True
         self._wait(None)
-        task = asyncio.get_running_loop().create_task(self._answer(request))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        self._task = self._loop.create_task(self._answer(request))
+        self._state.tasks.add(self._task)
 
     async def _answer(self, request: Request) -> None:
         """Answer this request and those that wait behind it."""
         try:
-            self._write(request, await self._ask(request))
-            while self._waiting:
+            while True:
+                try:
+                    answer = await self._handler(request)
+                except Exception:
+                    log.exception("request_failed")
+                    answer = answers.INTERNAL
+                self._write(request, answer)
+                if not self._waiting:
+                    break
                 await asyncio.sleep(0)  # many answers wait for nothing: the other connections have their turn
                 await self._room.wait()
                 if self._transport.is_closing():
                     return
                 request = self._waiting.popleft()
-                self._write(request, await self._ask(request))
         except BaseException:
             self.close()
             raise
         finally:
             self._busy = False
+            self._state.tasks.discard(self._task)
         if not self._transport.is_closing():
             self._await_more(self._limits.headers if self._reader.began else self._limits.idle)
             self._read_on()
-
-    async def _ask(self, request: Request) -> Answer:
-        try:
-            return await self._handler(request)
-        except Exception:
-            log.exception("request_failed")
-            return answers.INTERNAL
 
     def _await_more(self, otherwise: "Bound[Connection]") -> None:
         """Bound the wait for the body of the incoming request, or `otherwise`."""
@@ -194,7 +195,8 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         close = answer.close or self._stopping or not request.keep_alive
-        self._transport.write(_written(answer, self._state.default_headers, close, head=request.method == b"HEAD"))
+        more = tuple(self._state.default_headers)
+        self._transport.write(_written(answer, more, close, head=request.method == b"HEAD"))
         if close:
             self._part()
 
@@ -217,12 +219,13 @@ class Connection(asyncio.Protocol):
             self._bound = bound
 
 
-def _written(answer: Answer, more: Headers, close: bool, *, head: bool) -> bytes:
-    lines = [_STATUS_LINES[answer.status], *[b"%b: %b\r\n" % line for line in more]]
-    lines.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (answer.content_type, len(answer.body)))
-    if answer.retry_after:
-        lines.append(b"retry-after: %d\r\n" % answer.retry_after)
-    if close:
-        lines.append(b"connection: close\r\n")
-    lines += (b"\r\n",) if head else (b"\r\n", answer.body)
-    return b"".join(lines)
+def _written(answer: Answer, more: tuple[Header, ...], close: bool, *, head: bool) -> bytes:
+    return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
+        STATUS_LINES[answer.status],
+        header_lines(more),
+        answer.content_type,
+        len(answer.body),
+        b"retry-after: %d\r\n" % answer.retry_after if answer.retry_after else b"",
+        b"connection: close\r\n" if close else b"",
+        b"" if head else answer.body,
+    )

@@ -19,8 +19,9 @@ from ingest_gateway.outgoing import MAX_ITEMS, MAX_LETTERS, MAX_PARTS, Records, 
 
 MAX_AHEAD_MS = 86_400_000
 _EPOCH_DIGITS = 10
+_FIELDS_OF_ALL = 2
+"""mpid and audiences"""
 _IDENTITY_FIELDS = ("user_identities", "device_identities", "partner_identities")
-_LISTS = ("audiences", *_IDENTITY_FIELDS)
 _ACTIONS: dict[str, MembershipAction] = {"add": "ENTER", "delete": "EXIT"}
 
 
@@ -69,12 +70,11 @@ class Reading:
 
 
 def parts_in(profiles: list[Any]) -> int:
-    """Profiles, audiences and identities that there are to read, broken ones included."""
+    """Profiles, audiences and identities that there are to read, broken ones included, and whatever else is listed."""
     parts = len(profiles)
     for profile in profiles:
         if isinstance(profile, dict):
-            for name in _LISTS:
-                listed = profile.get(name)
+            for listed in profile.values():
                 if isinstance(listed, list):
                     parts += len(listed)
     return parts
@@ -106,7 +106,7 @@ def _read_one(raw: Any, writer: ChangeWriter, context: Context, records: Records
         return
     changes = _changes(mpid, audiences, context, records, reading)
     if changes:
-        identities = _identities(raw, context)
+        identities = _identities(raw, context) if len(raw) > _FIELDS_OF_ALL else []
         most = max(len(changes), len(identities))
         if most <= MAX_PARTS:
             reading.records.append(records.change(writer, mpid, identities, changes))
@@ -131,7 +131,7 @@ def _changes(mpid: str, audiences: list[Any], context: Context, records: Records
             metrics.GATEWAY_SKIPPED.labels("attribute_update").inc()
             continue
         known = context.catalog.get(audience_id)
-        epoch = epoch_of_change(known, echoed=_echoed(echo), occurred_at=context.occurred_at)
+        epoch = epoch_of_change(known, echoed=_echoed(echo) if echo else None, occurred_at=context.occurred_at)
         if epoch is None:
             reading.unsubscribed += 1
             reading.refused["audience_removed"] += 1
@@ -145,8 +145,6 @@ def _changes(mpid: str, audiences: list[Any], context: Context, records: Records
 
 
 def _echoed(text: str) -> int | None:
-    if not text:
-        return None
     # a long row of digits is no epoch, and Python refuses to read a very long one
     known = len(text) <= _EPOCH_DIGITS and text.isascii() and text.isdigit() and int(text) < 2**31
     return int(text) if known else None

@@ -16,7 +16,7 @@ from audience_core.redis.connect import connect_async
 from audience_core.redis.control import KeyRecord
 from audience_core.settings import CoreSettings
 from ingest_gateway import answers
-from ingest_gateway.activity import MAX_LISTED, ActivityLog, see_key, see_reading
+from ingest_gateway.activity import MAX_LISTED, ActivityLog, Seen
 from ingest_gateway.answers import Answer
 from ingest_gateway.membership import Reading
 
@@ -34,7 +34,7 @@ def entered(audience_id: int, enters: int, exits: int = 0) -> Reading:
 
 
 class Notes:
-    """Notes requests as the gateway does, each in a task of its own."""
+    """Notes requests as the gateway does."""
 
     def __init__(self, redis_url: str) -> None:
         client = connect_async(CoreSettings.model_validate({"redis_url": redis_url}))
@@ -51,17 +51,8 @@ class Notes:
         answer: Answer = DONE,
         kind: str = CHANGE,
     ) -> None:
-        async def serve() -> None:
-            self.log.begin()
-            await asyncio.sleep(0)  # others come between
-            if sent_key:
-                see_key(key)
-            if reading is not None:
-                see_reading(reading)
-            await asyncio.sleep(0)
-            self.log.note(kind, answer, 0.0123)
-
-        await asyncio.create_task(serve())
+        seen = Seen(key=key if sent_key else None, unknown_key=sent_key and key is None, reading=reading)
+        self.log.note(kind, answer, 0.0123, seen)
 
 
 def run(redis_url: str, scenario: Callable[[Notes], Awaitable[None]]) -> None:

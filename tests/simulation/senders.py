@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audience_core.errors import RetryableError
+from ingest_gateway.activity import Seen
 from ingest_gateway.body import parse
 from ingest_gateway.registration import EPOCH_SETTING
 from tests.simulation.plan import ACCOUNT, AUDIENCES, Change, Erase, Subscribe
@@ -120,9 +121,8 @@ class Senders:
     def _answer(self, number: int, kind: str, message: dict[str, Any]) -> Any:
         """The body of a 200, or None when the message has to be sent again."""
         gateway = self.world.gateways[number].gateway
-        self.world.gateways[number].activity.begin()
         try:
-            answer = drive(gateway._answer(kind, message, []))  # noqa: SLF001 - all of it but HTTP
+            answer = drive(gateway._answer(kind, message, [], Seen()))  # noqa: SLF001 - all of it but HTTP
         except (RetryableError, Crashed) as error:
             self.world.scheduler.note(f"not answered: {error or 'the gateway crashed'}")
             return None

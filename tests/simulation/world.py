@@ -77,7 +77,6 @@ class RunningGateway:
     gateway: Gateway
     catalogs: CatalogCache
     store: AsyncCatalogStore
-    activity: ActivityLog
 
 
 @dataclass
@@ -118,7 +117,6 @@ class World:
         store = AsyncCatalogStore(client)
         catalogs, records = CatalogCache(store), Records(CODEC, SHARDS)
         control = ControlStore(client, b"")
-        activity = ActivityLog(ActivityStore(client))
         gateway = Gateway(
             GATEWAY,
             keys=OneKey(control, b""),
@@ -129,10 +127,10 @@ class World:
             ),
             publisher=GatewayPublisher(self.broker),
             records=records,
-            activity_log=activity,
+            activity_log=ActivityLog(ActivityStore(client)),
             probes=Probes(lambda: probe_answer([])),
         )
-        return RunningGateway(gateway, catalogs, store, activity)
+        return RunningGateway(gateway, catalogs, store)
 
     def _refresh(self, number: int) -> None:
         """The gateway's side task that keeps its catalogs fresh."""
