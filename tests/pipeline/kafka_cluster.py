@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,7 +39,12 @@ def artifacts() -> str:
         made = CACHE / f"libs-{uuid.uuid4().hex}"
         copy = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={made}"]
         subprocess.run(copy, check=True, timeout=600)
-        made.rename(libs)
+        try:
+            made.rename(libs)
+        except OSError:
+            if not libs.is_dir():  # else another run was faster
+                raise
+            shutil.rmtree(made)
     return f"{libs}/*"
 
 
