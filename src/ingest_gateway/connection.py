@@ -92,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._wait(None)
         self._waiting.clear()
         self._reader.close()
+        del self._reader  # it holds this connection, and only the collector would part the two
         self._room.set()
 
     def data_received(self, data: bytes) -> None:
@@ -169,6 +170,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._busy = False
             self._state.tasks.discard(self._task)
+            del self._task  # it holds this connection, as above
         if not self._transport.is_closing():
             self._await_more(self._limits.headers if self._reader.began else self._limits.idle)
             self._read_on()

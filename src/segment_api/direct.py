@@ -45,6 +45,11 @@ class DirectProtocol(HttpToolsProtocol):
         cycle.task = self.loop.create_task(cycle.run(self._read))
         self.tasks.add(cycle.task)
 
+    def on_body(self, body: bytes) -> None:
+        """Nobody wants the body of a read."""
+        if not isinstance(self.cycle, _Cycle):
+            super().on_body(body)
+
     def _path_of_read(self) -> str | None:
         if (
             not self.url.startswith(_PREFIX)
@@ -68,7 +73,6 @@ class _Cycle:
     disconnected = False
     response_complete = False
     more_body = True
-    body = b""  # a read has none; what comes nevertheless is bounded by uvicorn, and thrown away
 
     def __init__(self, protocol: DirectProtocol, path: str, head_only: bool, keep_alive: bool) -> None:
         self._protocol = protocol
@@ -85,6 +89,7 @@ class _Cycle:
             raise
         finally:
             self._protocol.tasks.discard(self.task)
+            del self._protocol, self.task  # they hold this cycle, and only the collector would part them
 
     async def _run(self, read: Read) -> None:
         protocol = self._protocol

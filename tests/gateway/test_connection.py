@@ -1,8 +1,10 @@
 """What the gateway's own protocol does with a connection, over real sockets."""
 
 import asyncio
+import gc
 import gzip
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -435,3 +437,35 @@ class MemoryTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self.written += data
+
+
+def test_a_connection_that_has_ended_leaves_nothing_to_the_collector() -> None:
+    async def scene(server: Server) -> None:
+        gc.disable()
+        try:
+            _, writer = await server.dial()
+            writer.write(posted(b"{}"))
+            await until(lambda: len(server.seen) == 1)
+            left = weakref.ref(next(iter(server.state.connections)))
+            writer.close()
+            await until(lambda: left() is None)
+        finally:
+            gc.enable()
+
+    play(scene)
+
+
+def test_a_fault_in_writing_an_answer_is_told_at_once() -> None:
+    async def scene(server: Server) -> None:
+        told: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
+        gc.disable()
+        try:
+            server.state.default_headers = None
+            assert await server.exchange(posted(b"{}")) == b""
+            await until(lambda: len(told) == 1)
+        finally:
+            gc.enable()
+        assert isinstance(told[0], TypeError)
+
+    play(scene)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import itertools
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -182,8 +183,6 @@ def test_a_fault_ends_the_connection_and_is_told() -> None:
         await connection.say(b"GET /accounts/acme/segments/1 HTTP/1.1\r\nHost: api\r\n\r\n")
         assert (connection.written, connection.closed) == (b"", True)
         connection.protocol.connection_lost(None)
-        del connection
-        gc.collect()
         await asyncio.sleep(0)
         assert [str(error) for error in told] == ["a fault of the test"]
 
@@ -213,5 +212,22 @@ def test_a_stop_lets_the_read_at_hand_end_and_a_client_that_goes_gets_nothing(go
         assert connection.is_closing()
         if not goes:
             connection.protocol.connection_lost(None)
+
+    talk(scene)
+
+
+def test_a_connection_that_has_ended_leaves_nothing_to_the_collector() -> None:
+    async def scene() -> None:
+        connection = direct()
+        await connection.say(b"GET /accounts/acme/segments/1 HTTP/1.1\r\nHost: api\r\n\r\n")
+        connection.protocol.connection_lost(None)
+        left = weakref.ref(connection.protocol)
+        gc.disable()
+        try:
+            connection.protocol = None
+            await asyncio.sleep(0)  # its task is forgotten
+            assert left() is None
+        finally:
+            gc.enable()
 
     talk(scene)

@@ -15,7 +15,7 @@ def decode_member(member: str) -> tuple[int, int]:
     if "@" not in member:
         return int(member), 0
     audience_id, _, epoch = member.partition("@")
-    return int(audience_id), int(epoch)
+    return int(audience_id), int(epoch or 0)
 
 
 def time_of_change(occurred_at: int) -> int:
