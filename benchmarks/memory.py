@@ -30,7 +30,7 @@ def run(here: Machine) -> list[Row]:
     guarded = int(client.info("memory")["used_memory"]) - empty
     pipe = client.pipeline(transaction=False)
     for number in range(visitors):
-        pipe.unlink(keys.guards(0, "demo", str(5_000_000_000_000_000_000 + number)))
+        pipe.unlink(keys.of_visitor(0, "demo", str(5_000_000_000_000_000_000 + number)).guards)
     pipe.execute()
     bare = int(client.info("memory")["used_memory"]) - empty
     store.close()

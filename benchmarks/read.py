@@ -24,8 +24,8 @@ def run(here: Machine) -> list[Row]:
     pipe = here.redis.pipeline(transaction=False)
     for number in range(_VISITORS):
         shard = shard_of(visitor_key(ACCOUNT, str(number)), SHARDS)
-        pipe.sadd(keys.members(shard, ACCOUNT, str(number)), 7, 8, 9)
-        pipe.hset(keys.guards(shard, ACCOUNT, str(number)), mapping={"r": 1, "7": 1, "8": 1, "9": 1})
+        pipe.sadd(keys.of_visitor(shard, ACCOUNT, str(number)).members, 7, 8, 9)
+        pipe.hset(keys.of_visitor(shard, ACCOUNT, str(number)).guards, mapping={"r": 1, "7": 1, "8": 1, "9": 1})
     pipe.execute()
     paths = [f"/accounts/{ACCOUNT}/segments/{number}" for number in range(_VISITORS)]
     script = getting(here.folder, paths)

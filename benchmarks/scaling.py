@@ -96,7 +96,7 @@ def _touch(here: Machine, store: ShardStore, held: int, applied: list[int]) -> f
     busy = _redis_cpu_us(here) - busy
     pipe = here.redis.pipeline(transaction=False)
     for mpid in mpids:
-        pipe.unlink(keys.guards(0, ACCOUNT, mpid))
+        pipe.unlink(keys.of_visitor(0, ACCOUNT, mpid).guards)
     pipe.execute()
     return busy / (_TOUCHED * PER_PROFILE)
 
@@ -149,7 +149,7 @@ def _fill(here: Machine, visitors: range, audiences: range, at_once: int = 10_00
     with socket.create_connection(("127.0.0.1", port)) as line:
         for first in range(visitors.start, visitors.stop, at_once):
             part = range(first, min(first + at_once, visitors.stop))
-            names = (keys.members(0, ACCOUNT, str(_FIRST_MPID + number)) for number in part)
+            names = (keys.of_visitor(0, ACCOUNT, str(_FIRST_MPID + number)).members for number in part)
             line.sendall(b"".join([hiredis.pack_command(_command("SADD", name, *members)) for name in names]))
             _read_answers(line.recv, len(part))
 

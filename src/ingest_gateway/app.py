@@ -253,8 +253,7 @@ def _read(read: Callable[[dict[str, Any]], M], raw: dict[str, Any]) -> M:
 def _count(profiles: int, reading: Reading) -> None:
     metrics.GATEWAY_PROFILES.add(profiles)
     metrics.GATEWAY_CHANGES.add(reading.enters, "enter")
-    if reading.changes > reading.enters:
-        metrics.GATEWAY_CHANGES.add(reading.changes - reading.enters, "exit")
+    metrics.GATEWAY_CHANGES.add(reading.changes - reading.enters, "exit")
 
 
 def _now() -> int:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from audience_core.http_head import STATUS_LINES, Header, header_lines
+from audience_core.http_answer import header_lines, whole_answer
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from ingest_gateway import answers
@@ -197,8 +197,11 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         close = answer.close or self._stopping or not request.keep_alive
-        more = tuple(self._state.default_headers)
-        self._transport.write(_written(answer, more, close, head=request.method == b"HEAD"))
+        lines = header_lines(tuple(self._state.default_headers)) + b"content-type: %b\r\n" % answer.content_type
+        if answer.retry_after:
+            lines += b"retry-after: %d\r\n" % answer.retry_after
+        head_only = request.method == b"HEAD"
+        self._transport.write(whole_answer(answer.status, lines, answer.body, close=close, head_only=head_only))
         if close:
             self._part()
 
@@ -219,15 +222,3 @@ class Connection(asyncio.Protocol):
             if bound is not None:
                 bound.begin(self)
             self._bound = bound
-
-
-def _written(answer: Answer, more: tuple[Header, ...], close: bool, *, head: bool) -> bytes:
-    return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
-        STATUS_LINES[answer.status],
-        header_lines(more),
-        answer.content_type,
-        len(answer.body),
-        b"retry-after: %d\r\n" % answer.retry_after if answer.retry_after else b"",
-        b"connection: close\r\n" if close else b"",
-        b"" if head else answer.body,
-    )

@@ -19,8 +19,6 @@ from ingest_gateway.outgoing import MAX_ITEMS, MAX_LETTERS, MAX_PARTS, Records, 
 
 MAX_AHEAD_MS = 86_400_000
 _EPOCH_DIGITS = 10
-_FIELDS_OF_ALL = 2
-"""mpid and audiences"""
 _IDENTITY_FIELDS = ("user_identities", "device_identities", "partner_identities")
 _ACTIONS: dict[str, MembershipAction] = {"add": "ENTER", "delete": "EXIT"}
 
@@ -106,7 +104,7 @@ def _read_one(raw: Any, writer: ChangeWriter, context: Context, records: Records
         return
     changes = _changes(mpid, audiences, context, records, reading)
     if changes:
-        identities = _identities(raw, context) if len(raw) > _FIELDS_OF_ALL else []
+        identities = _identities(raw, context)
         most = max(len(changes), len(identities))
         if most <= MAX_PARTS:
             reading.records.append(records.change(writer, mpid, identities, changes))

@@ -84,14 +84,10 @@ class RequestReader:
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._head += len(url)
-        if self._head > MOST_HEAD:
-            raise _HeadTooLarge
+        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head += len(name) + len(value) + _HEADER_TAKES
-        if self._head > MOST_HEAD:
-            raise _HeadTooLarge
+        self._count(len(name) + len(value) + _HEADER_TAKES)
         if self.began:  # else it is a trailer
             self._headers.append((name.lower(), value))
 
@@ -125,6 +121,11 @@ class RequestReader:
         request, self.incoming = self.incoming, None
         if request is not None:
             self._received(request)
+
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > MOST_HEAD:
+            raise _HeadTooLarge
 
     def _new_parser(self) -> Any:
         parser = httptools.HttpRequestParser(self)

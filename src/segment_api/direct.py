@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from audience_core.http_head import STATUS_LINES, header_lines
+from audience_core.http_answer import header_lines, whole_answer
 from segment_api.segments import PREFIX, SegmentsAnswer, is_segments_path
 
 _PREFIX = PREFIX.encode()
@@ -98,16 +98,9 @@ class _Cycle:
             await protocol.flow.drain()
         if self.disconnected:
             return
+        lines = header_lines(tuple(protocol.server_state.default_headers)) + header_lines(headers)
         protocol.transport.write(
-            b"%b%b%bcontent-length: %d\r\n%b\r\n%b"
-            % (
-                STATUS_LINES[status],
-                header_lines(tuple(protocol.server_state.default_headers)),
-                header_lines(headers),
-                len(body),
-                b"" if self.keep_alive else b"connection: close\r\n",
-                b"" if self._head_only else body,
-            )
+            whole_answer(status, lines, body, close=not self.keep_alive, head_only=self._head_only)
         )
         self.response_complete = True
         if not self.keep_alive:

@@ -7,12 +7,13 @@ from pydantic_core import to_json
 
 from audience_core.domain.partitioning import is_account, is_mpid, shard_of, visitor_key
 from audience_core.errors import RedisUnavailable
+from audience_core.http_answer import Header
 from audience_core.observability.logging import get_logger
 from audience_core.observability.metrics import API_LATENCY, API_REQUESTS
 from audience_core.redis import keys
 from audience_core.redis.multiplexed import Command, Reader
 from segment_api.accounts import AccountCache
-from segment_api.asgi import JSON_TYPE, RETRY_AFTER, Header, Headers, Receive, Scope, Send, answer
+from segment_api.asgi import JSON_TYPE, RETRY_AFTER, Headers, Receive, Scope, Send, answer
 from segment_api.rows import build_rows
 from segment_api.served import NONE_SERVED, ServedCache
 

@@ -47,7 +47,7 @@ def fill(client: Any, audiences: int, visitors: int) -> None:
             mpid = str(n * 7919)
             chosen = set(rng.choices(range(audiences), weights, k=3))
             shard = shard_of(visitor_key("acme", mpid), SHARDS)
-            pipe.sadd(keys.members(shard, "acme", mpid), *chosen)
+            pipe.sadd(keys.of_visitor(shard, "acme", mpid).members, *chosen)
             for audience in chosen:
                 counts[audience] += 1
         pipe.execute()

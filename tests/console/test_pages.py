@@ -131,7 +131,7 @@ def test_a_visitor_is_looked_up_and_erased_after_a_question(api: Api) -> None:
     async def scenario(browser: Browser) -> None:
         api.subscribe(1, "Buyers")
         shard = shard_of(visitor_key("acme", "a/é"), 8)
-        api.redis.sadd(keys.members(shard, "acme", "a/é"), "1")
+        api.redis.sadd(keys.of_visitor(shard, "acme", "a/é").members, "1")
         assert "Member" in text_of(await browser.get(f"{ACCOUNT}/visitors", mpid="a/é"))
         assert "Nothing is known" in text_of(await browser.get(f"{ACCOUNT}/visitors", mpid="nobody"))
         assert "1 to 256 characters" in text_of(await browser.get(f"{ACCOUNT}/visitors", mpid="a\nb"))

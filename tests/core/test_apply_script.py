@@ -429,7 +429,7 @@ def test_an_erasure_leaves_nothing_of_the_visitor_but_the_suppression(shard: Sha
         keys.offset(SHARD),
         keys.counts(SHARD),
         keys.receipts(SHARD),
-        keys.suppression(SHARD, "demo", "1"),
+        keys.of_visitor(SHARD, "demo", "1").suppression,
     }
 
 
@@ -474,14 +474,15 @@ def test_a_receipt_tells_in_numbers_what_was_deleted(shard: Shard) -> None:
 
 def test_guards_and_suppressions_free_their_memory_later_than_the_rule_needs_them(shard: Shard) -> None:
     shard.apply(change(), change(mpid="2"), erase("2"))
-    assert 7000 < shard.client.ttl(keys.guards(SHARD, "demo", "1")) <= 7200
-    assert SUPPRESSION / 1000 < shard.client.ttl(keys.suppression(SHARD, "demo", "2")) <= 2 * SUPPRESSION / 1000
-    assert shard.client.ttl(keys.members(SHARD, "demo", "1")) == -1
+    assert 7000 < shard.client.ttl(keys.of_visitor(SHARD, "demo", "1").guards) <= 7200
+    suppressed_s = shard.client.ttl(keys.of_visitor(SHARD, "demo", "2").suppression)
+    assert SUPPRESSION / 1000 < suppressed_s <= 2 * SUPPRESSION / 1000
+    assert shard.client.ttl(keys.of_visitor(SHARD, "demo", "1").members) == -1
 
 
 def test_a_set_of_first_epoch_audiences_is_stored_as_an_intset(shard: Shard) -> None:
     shard.apply(change())
-    assert shard.client.object("encoding", keys.members(SHARD, "demo", "1")) == "intset"
+    assert shard.client.object("encoding", keys.of_visitor(SHARD, "demo", "1").members) == "intset"
 
 
 def test_a_server_that_forgot_the_script_is_taught_again(shard: Shard) -> None:

@@ -98,7 +98,7 @@ class Load:
         return shard_of(visitor_key(ACCOUNT, visitor), self._settings.shards)
 
     def _key(self, visitor: str) -> str:
-        return keys.members(self._shard(visitor), ACCOUNT, visitor)
+        return keys.of_visitor(self._shard(visitor), ACCOUNT, visitor).members
 
     def _record(self, visitor: str) -> Outgoing:
         now = time.time_ns() // 1_000_000

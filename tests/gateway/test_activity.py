@@ -42,7 +42,7 @@ class Notes:
         self.log = ActivityLog(ActivityStore(client))
         self.reader = ActivityReader(client)
 
-    async def request(
+    def request(
         self,
         *,
         key: KeyRecord | None = ACTIVE,
@@ -70,7 +70,7 @@ def test_an_account_shows_when_it_last_spoke_and_what_it_sent(redis_url: str) ->
     async def scenario(notes: Notes) -> None:
         before = time.time_ns() // 1_000_000
         assert (await notes.reader.summary("acme")).last_message is None
-        await notes.request(reading=entered(7, 3, 1))
+        notes.request(reading=entered(7, 3, 1))
         await notes.log.flush(everything=True)
         found = await notes.reader.summary("acme")
         assert found.last_message is not None
@@ -88,7 +88,7 @@ def test_an_account_shows_when_it_last_spoke_and_what_it_sent(redis_url: str) ->
 
 def test_a_message_without_profiles_is_a_verification(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
-        await notes.request()
+        notes.request()
         await notes.log.flush(everything=True)
         found = await notes.reader.summary("acme")
         assert found.last_verification == found.last_message is not None
@@ -97,12 +97,12 @@ def test_a_message_without_profiles_is_a_verification(redis_url: str) -> None:
     run(redis_url, scenario)
 
 
-def test_requests_at_one_time_are_not_mixed_up(redis_url: str) -> None:
+def test_what_one_account_sends_is_not_noted_at_another(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
         other = KeyRecord(account="other", id="k9", status="active")
-        await asyncio.gather(
-            notes.request(reading=entered(7, 1)), notes.request(key=other, reading=entered(8, 5)), notes.request()
-        )
+        notes.request(reading=entered(7, 1))
+        notes.request(key=other, reading=entered(8, 5))
+        notes.request()
         await notes.log.flush(everything=True)
         assert sorted(listed.changes for listed in await notes.reader.requests("acme")) == [0, 1]
         assert [listed.changes for listed in await notes.reader.requests("other")] == [5]
@@ -112,8 +112,8 @@ def test_requests_at_one_time_are_not_mixed_up(redis_url: str) -> None:
 
 def test_a_revoked_key_is_a_refusal_of_its_account_and_no_message(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
-        await notes.request(key=REVOKED, answer=answers.membership_changed(None, suspend=True))
-        await notes.request(key=REVOKED, answer=answers.UNKNOWN_KEY, kind="audience_subscription_request")
+        notes.request(key=REVOKED, answer=answers.membership_changed(None, suspend=True))
+        notes.request(key=REVOKED, answer=answers.UNKNOWN_KEY, kind="audience_subscription_request")
         await notes.log.flush(everything=True)
         found = await notes.reader.summary("acme")
         assert (found.last_message, found.last_verification) == (None, None)
@@ -126,8 +126,8 @@ def test_a_revoked_key_is_a_refusal_of_its_account_and_no_message(redis_url: str
 
 def test_an_unknown_key_belongs_to_no_account_and_is_listed_for_who_sets_up(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
-        await notes.request(key=None, answer=answers.UNKNOWN_KEY)
-        await notes.request(sent_key=False, kind="module_registration_request")
+        notes.request(key=None, answer=answers.UNKNOWN_KEY)
+        notes.request(sent_key=False, kind="module_registration_request")
         await notes.log.flush(everything=True)
         first, second = await notes.reader.requests(None)
         assert (first.status, first.reason, first.key_id) == (401, "unknown_api_key", None)
@@ -140,8 +140,8 @@ def test_an_unknown_key_belongs_to_no_account_and_is_listed_for_who_sets_up(redi
 
 def test_an_account_called_requests_is_not_taken_for_those_of_no_account(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
-        await notes.request(key=KeyRecord(account="requests", id="k", status="active"))
-        await notes.request(key=None, answer=answers.UNKNOWN_KEY)
+        notes.request(key=KeyRecord(account="requests", id="k", status="active"))
+        notes.request(key=None, answer=answers.UNKNOWN_KEY)
         await notes.log.flush(everything=True)
         assert [listed.status for listed in await notes.reader.requests("requests")] == [200]
 
@@ -150,9 +150,9 @@ def test_an_account_called_requests_is_not_taken_for_those_of_no_account(redis_u
 
 def test_refusals_are_counted_by_reason_also_those_inside_a_message_that_was_taken(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
-        await notes.request(answer=answers.unavailable("Kafka is away"), reading=entered(7, 9))
+        notes.request(answer=answers.unavailable("Kafka is away"), reading=entered(7, 9))
         partly = Reading(changes=1, refused=Counter({"mpid_missing": 2}), received=Counter({(7, "ENTER"): 1}))
-        await notes.request(reading=partly)
+        notes.request(reading=partly)
         await notes.log.flush(everything=True)
         assert (await notes.reader.summary("acme")).rejected == {"unavailable": 1, "mpid_missing": 1}
         listed = await notes.reader.requests("acme")
@@ -169,12 +169,12 @@ def test_refusals_are_counted_by_reason_also_those_inside_a_message_that_was_tak
 def test_the_list_goes_on_after_a_request_and_begins_with_the_latest(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
         for changes in range(1, 6):
-            await notes.request(reading=entered(7, changes))
+            notes.request(reading=entered(7, changes))
             await notes.log.flush(everything=True)
         latest = await notes.reader.requests("acme", count=2)
         assert [listed.changes for listed in latest] == [4, 5]
         assert await notes.reader.requests("acme", latest[-1].id) == []
-        await notes.request(reading=entered(7, 6))
+        notes.request(reading=entered(7, 6))
         await notes.log.flush(everything=True)
         (new,) = await notes.reader.requests("acme", latest[-1].id)
         assert new.changes == 6
@@ -185,7 +185,7 @@ def test_the_list_goes_on_after_a_request_and_begins_with_the_latest(redis_url: 
 def test_enters_and_exits_are_counted_by_minute(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
         for _ in range(3):
-            await notes.request(reading=entered(-7, 2, 1))
+            notes.request(reading=entered(-7, 2, 1))
             await notes.log.flush(everything=True)
         now = time.time_ns() // 1_000_000
         minutes = (await notes.reader.audience_series("acme", -7)).minutes
@@ -203,8 +203,8 @@ def test_enters_and_exits_are_counted_by_minute(redis_url: str) -> None:
 def test_a_flood_is_counted_whole_and_listed_in_part(redis_url: str) -> None:
     async def scenario(notes: Notes) -> None:
         for _ in range(300):
-            await notes.request(reading=entered(7, 1))
-        await notes.request(answer=answers.unavailable("Kafka is away"))
+            notes.request(reading=entered(7, 1))
+        notes.request(answer=answers.unavailable("Kafka is away"))
         await notes.log.flush(everything=True)
         listed = await notes.reader.requests("acme", count=1000)
         assert len(listed) == MAX_LISTED + 1
@@ -218,7 +218,7 @@ def test_a_flood_is_counted_whole_and_listed_in_part(redis_url: str) -> None:
 def test_without_redis_notes_are_dropped_counted_and_not_kept() -> None:
     async def scenario(notes: Notes) -> None:
         for _ in range(3):
-            await notes.request(reading=entered(7, 1))
+            notes.request(reading=entered(7, 1))
         before = metrics.GATEWAY_ACTIVITY_DROPPED._value.get()  # noqa: SLF001 - as a scrape would read it
         with pytest.raises(RedisUnavailable):
             await notes.log.flush(everything=True)

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from audience_core.domain.partitioning import shard_of, visitor_key
-from audience_core.redis.keys import members
+from audience_core.redis import keys
 from tests.pipeline.running import Stack, eventually
 
 AUDIENCE = 4001
@@ -173,11 +173,11 @@ def test_what_would_not_fit_into_one_record_of_kafka_is_split_refused_or_left_ou
     assert stack.post(envelope(stack, user_profiles=[profile])).status_code == 200
     shard = shard_of(visitor_key("demo", "large-1"), int(stack.ready["environment"]["AUDIENCE_SHARDS"]))
     client = redis.Redis.from_url(stack.ready["redis_url"])
-    eventually(lambda: client.scard(members(shard, "demo", "large-1")), 20, 10_500)
+    eventually(lambda: client.scard(keys.of_visitor(shard, "demo", "large-1").members), 20, 10_500)
     named = {f"other{n}": {"encoding": "raw", "value": str(n)} for n in range(3_400)}
     request = envelope(stack, type="dsr_processing_request", subject_identities={"other": named["other7"], **named})
     assert stack.post(request).status_code == 200
-    eventually(lambda: client.scard(members(shard, "demo", "large-1")), 20, 0)
+    eventually(lambda: client.scard(keys.of_visitor(shard, "demo", "large-1").members), 20, 0)
     client.close()
     odd = {"mpid": ["x"], "audiences": [{"audience_name": "x" * 500, "action": "y"} for _ in range(8000)]}
     assert stack.post(envelope(stack, user_profiles=[odd])).status_code == 200

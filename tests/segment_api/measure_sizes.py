@@ -44,9 +44,9 @@ def load(url: str, visitors: int, audiences: int, seed: int) -> list[set[int]]:
             for audience_id in members:
                 counts[audience_id] += 1
             shard = shard_of(visitor_key("acme", mpid), SHARDS)
-            pipe.sadd(keys.members(shard, "acme", mpid), *members)
+            pipe.sadd(keys.of_visitor(shard, "acme", mpid).members, *members)
             if n % 3 == 0:  # the guard of a visitor who changed within the ordering window
-                pipe.hset(keys.guards(shard, "acme", mpid), "r", 1_790_000_000_000)
+                pipe.hset(keys.of_visitor(shard, "acme", mpid).guards, "r", 1_790_000_000_000)
             if n % 2000 == 1999:
                 pipe.execute()
         for audience_id, count in counts.items():

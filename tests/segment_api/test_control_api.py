@@ -212,9 +212,9 @@ def test_a_visitor_shows_what_they_are_in_and_what_they_left(api: Api) -> None:
         api.subscribe(1, "Buyers")
         api.subscribe(3, "Gone", status="REMOVED", epoch=1)
         shard = shard_of(visitor_key("acme", "a/é"), 8)
-        api.redis.sadd(keys.members(shard, "acme", "a/é"), "1", "3", "4")
+        api.redis.sadd(keys.of_visitor(shard, "acme", "a/é").members, "1", "3", "4")
         guards = {"r": NOW_MS, "1": NOW_MS, "2": -NOW_MS, "3": -NOW_MS}
-        api.redis.hset(keys.guards(shard, "acme", "a/é"), mapping=guards)
+        api.redis.hset(keys.of_visitor(shard, "acme", "a/é").guards, mapping=guards)
         answer = await http.get("/v1/accounts/acme/visitors/a/%C3%A9", headers=ADMIN)
         assert answer.json() == {
             "mpid": "a/é",

@@ -216,6 +216,29 @@ def test_a_stop_lets_the_read_at_hand_end_and_a_client_that_goes_gets_nothing(go
     talk(scene)
 
 
+def test_the_body_of_a_read_is_not_kept_and_what_follows_is_read() -> None:
+    async def scene() -> None:
+        go_on = asyncio.Event()
+
+        async def slow(path: str) -> SegmentsAnswer:
+            await go_on.wait()
+            return await read(path)
+
+        connection = direct(slow)
+        connection.protocol.data_received(
+            b"GET /accounts/acme/segments/1 HTTP/1.1\r\nHost: api\r\nContent-Length: 300000\r\n\r\n"
+        )
+        connection.protocol.data_received(b"x" * 300_000)
+        assert connection.reads  # uvicorn stops reading when it keeps more than 64 KB
+        go_on.set()
+        await connection.rest()
+        await connection.say(b"GET /accounts/acme/segments/2 HTTP/1.1\r\nHost: api\r\n\r\n")
+        assert connection.written.count(b"HTTP/1.1 200") == 2
+        connection.protocol.connection_lost(None)
+
+    talk(scene)
+
+
 def test_a_connection_that_has_ended_leaves_nothing_to_the_collector() -> None:
     async def scene() -> None:
         connection = direct()

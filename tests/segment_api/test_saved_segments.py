@@ -22,7 +22,7 @@ def rule(op: str, *items: int | dict[str, Any]) -> dict[str, Any]:
 
 
 def enter(api: Api, mpid: str, *members: str) -> None:
-    api.redis.sadd(keys.members(shard_of(visitor_key("acme", mpid), 8), "acme", mpid), *members)
+    api.redis.sadd(keys.of_visitor(shard_of(visitor_key("acme", mpid), 8), "acme", mpid).members, *members)
 
 
 async def populate(api: Api, http: httpx.AsyncClient, **names: str) -> None:
@@ -187,7 +187,7 @@ def test_a_segment_whose_audiences_were_all_removed_or_emptied_matches_nobody(ap
         api.subscribe(1, status="REMOVED", epoch=1)
         api.redis.zrem(keys.index("acme"), "2")
         for mpid in ("b", "ab/c"):
-            api.redis.srem(keys.members(shard_of(visitor_key("acme", mpid), 8), "acme", mpid), "2")
+            api.redis.srem(keys.of_visitor(shard_of(visitor_key("acme", mpid), 8), "acme", mpid).members, "2")
         for segment_id in saved:
             assert await matching(http, segment_id, "a", "b", "ab/c", "unknown") == []
         assert [(s["size"], s["exact"]) for s in (await http.get(PATH)).json()["segments"]] == [(0, True)] * 4
@@ -199,8 +199,8 @@ def test_who_was_erased_matches_nothing(api: Api) -> None:
     async def scenario(http: httpx.AsyncClient) -> None:
         await populate(api, http)
         segment_id = await save(http, rule("not", 1), served=True)
-        api.redis.set(keys.suppression(shard_of(visitor_key("acme", "b"), 8), "acme", "b"), "1")
-        api.redis.delete(keys.members(shard_of(visitor_key("acme", "b"), 8), "acme", "b"))
+        api.redis.set(keys.of_visitor(shard_of(visitor_key("acme", "b"), 8), "acme", "b").suppression, "1")
+        api.redis.delete(keys.of_visitor(shard_of(visitor_key("acme", "b"), 8), "acme", "b").members)
         assert await matching(http, segment_id, "b") == []
         assert (await http.get("/accounts/acme/segments/b")).json() == []
 
@@ -234,7 +234,7 @@ def test_a_served_segment_is_a_row_at_once_and_until_it_is_deleted(api: Api) -> 
         enter(api, "a", "2")
         assert rows(await http.get("/accounts/acme/segments/a")) == {"1": "member", "2": "member"}
         assert (await http.delete(f"{PATH}/{segment_id}")).status_code == 204
-        api.redis.srem(keys.members(shard_of(visitor_key("acme", "a"), 8), "acme", "a"), "2")
+        api.redis.srem(keys.of_visitor(shard_of(visitor_key("acme", "a"), 8), "acme", "a").members, "2")
         assert rows(await http.get("/accounts/acme/segments/a")) == {"1": "member"}
 
     api.run(scenario)
@@ -256,7 +256,7 @@ def test_a_segment_that_a_visitor_has_just_left_says_so(api: Api) -> None:
         segment_id = await save(http, rule("and", 1, rule("not", 2)), served=True)
         enter(api, "a", "2")
         now = api.redis.time()[0] * 1000
-        guards = keys.guards(shard_of(visitor_key("acme", "a"), 8), "acme", "a")
+        guards = keys.of_visitor(shard_of(visitor_key("acme", "a"), 8), "acme", "a").guards
         api.redis.hset(guards, mapping={"r": now, "2": now})
         assert rows(await http.get("/accounts/acme/segments/a"))[f"segment:{segment_id}"] == "left"
 

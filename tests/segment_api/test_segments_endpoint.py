@@ -25,7 +25,7 @@ def leftovers_of_other_tests_are_not_walked() -> Iterator[None]:
 
 def enter(api: Api, mpid: str, *members: str, account: str = "acme") -> None:
     shard = shard_of(visitor_key(account, mpid), 8)
-    api.redis.sadd(keys.members(shard, account, mpid), *members)
+    api.redis.sadd(keys.of_visitor(shard, account, mpid).members, *members)
 
 
 @pytest.mark.parametrize(

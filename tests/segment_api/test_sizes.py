@@ -69,7 +69,7 @@ def load(api: Api, everybody: Visitors) -> None:
     pipe = api.redis.pipeline(transaction=False)
     for n, audiences in enumerate(everybody):
         for account in ("acme", "other"):
-            pipe.sadd(keys.members(shard_of(visitor_key(account, str(n)), 8), account, str(n)), *audiences)
+            pipe.sadd(keys.of_visitor(shard_of(visitor_key(account, str(n)), 8), account, str(n)).members, *audiences)
     pipe.execute()
     for audience_id in AUDIENCES:
         api.subscribe(audience_id)
@@ -138,7 +138,7 @@ def test_what_is_removed_or_empty_has_the_size_0_at_once(api: Api) -> None:
 
 def test_members_of_a_former_epoch_are_not_counted(api: Api) -> None:
     load(api, [{1, 2}] * 3)
-    api.redis.sadd(keys.members(0, "acme", "new"), "1@1", "2")
+    api.redis.sadd(keys.of_visitor(0, "acme", "new").members, "1@1", "2")
     api.subscribe(1, epoch=1)
     api.count(1, 1)
 

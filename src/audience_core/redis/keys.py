@@ -38,21 +38,6 @@ def of_visitor(shard: int, account: str, mpid: str) -> VisitorKeys:
     return VisitorKeys(f"{{s{shard}}}:m:{name}", f"{{s{shard}}}:v:{name}", f"{{s{shard}}}:x:{name}")
 
 
-def members(shard: int, account: str, mpid: str) -> str:
-    """As VisitorKeys."""
-    return of_visitor(shard, account, mpid).members
-
-
-def guards(shard: int, account: str, mpid: str) -> str:
-    """As VisitorKeys."""
-    return of_visitor(shard, account, mpid).guards
-
-
-def suppression(shard: int, account: str, mpid: str) -> str:
-    """As VisitorKeys."""
-    return of_visitor(shard, account, mpid).suppression
-
-
 def counts(shard: int) -> str:
     """HASH account:member → number of MPIDs of this shard in it."""
     return f"{{s{shard}}}:c"

@@ -1,6 +1,7 @@
 """Headers of every answer of the console, errors and streams included."""
 
-from segment_api.asgi import AsgiApp, Event, Header, Receive, Scope, Send
+from audience_core.http_answer import Header
+from segment_api.asgi import AsgiApp, Event, Receive, Scope, Send
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
