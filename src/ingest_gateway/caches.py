@@ -48,8 +48,9 @@ class KeyRing:
         """Read all keys again when any has changed, or Redis went back."""
         if await self._store.keys_version() != self._version:
             self._version, found = await self._store.key_records()
-            ended = {digest: record for digest, record in self._records.items() if _ends(record)}
-            self._records |= found | ended
+            for digest, record in found.items():
+                if digest not in self._records or _end(record) <= _end(self._records[digest]):
+                    self._records[digest] = record
 
     async def find(self, secret: str) -> KeyRecord | None:
         """The key's record, or None when there is no such key. Raises RedisUnavailable when that can't be known."""
@@ -74,8 +75,9 @@ class KeyRing:
         return {**record, "status": status_of(record, now())}
 
 
-def _ends(record: KeyRecord) -> bool:
-    return record["status"] == "revoked" or record.get("expires_at") is not None
+def _end(record: KeyRecord) -> str:
+    """When the key ends, in ISO-8601: a revoked one before all, one without an end after all."""
+    return "" if record["status"] == "revoked" else record.get("expires_at") or "9"
 
 
 class CatalogCache:
