@@ -148,6 +148,18 @@ def test_the_later_state_is_newer_and_the_higher_epoch_breaks_a_tie() -> None:
     assert newer(removed, renamed) == newer(renamed, removed) == renamed
 
 
+@given(st.lists(MESSAGES, min_size=2, max_size=12).map(lambda drawn: sorted(drawn, key=lambda m: m.occurred_at)))
+def test_whoever_compares_states_keeps_the_one_that_the_last_message_made(history: list[Message]) -> None:
+    states = [state_of(*history[: number + 1]) for number in range(len(history))]
+    last = states[-1]
+    for kept in (reduce(newer, states), reduce(newer, reversed(states))):
+        assert (kept["status"], kept["epoch"], kept["updated_at"]) == (
+            last["status"],
+            last["epoch"],
+            last["updated_at"],
+        )
+
+
 @pytest.mark.parametrize("echoed", [0, 1, 9])
 def test_an_echoed_epoch_is_taken_as_it_is(echoed: int) -> None:
     removed = state_of(Message("add", 5), Message("remove", 6))

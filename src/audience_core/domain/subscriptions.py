@@ -58,8 +58,12 @@ def apply_subscription(
 
 
 def newer(left: AudienceSubscription, right: AudienceSubscription) -> AudienceSubscription:
-    """Return the later of two states of one audience; the higher epoch wins a tie in time."""
-    return max(left, right, key=lambda state: (state["updated_at"], state["epoch"]))
+    """Return the later of two states of one audience.
+
+    Of one time, the higher epoch is the later, and of one epoch the active state: a `remove` opens the epoch that an
+    `add` finds.
+    """
+    return max(left, right, key=lambda state: (state["updated_at"], state["epoch"], state["status"] == "ACTIVE"))
 
 
 def epoch_of_change(current: AudienceSubscription | None, *, echoed: int | None, occurred_at: int) -> int | None:
