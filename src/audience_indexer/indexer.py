@@ -89,7 +89,7 @@ class Indexer:
         self._totals = Totals()
         self._dirty: set[Audience] = set()
         self._unproven: set[Audience] = set()
-        """written since Redis was last looked at"""
+        """to be looked for in Redis: what was written since the last look, and now and then everything"""
         self._unread = {(topic, n) for topic in (SUBSCRIPTIONS, COUNTS) for n in range(settings.shards)}
         self._check_at = self._compare_at = self._silence_at = 0.0
         self._snapshots: dict[int, tuple[Counts, int]] = {}
@@ -227,6 +227,7 @@ class Indexer:
         for shard, snapshot in self._snapshots.items():
             changed |= self._totals.replace_shard(shard, *snapshot, whatever_offset=False)
         self._snapshots = {}
+        self._unproven = self._known()  # one node of a Redis Cluster may go back and leave the mark of another
         self._dirty |= changed
         metrics.INDEXER_DRIFTED.set(len(changed))
         return self._settings.indexer_compare_every.total_seconds()

@@ -17,6 +17,7 @@ from audience_core.redis import keys
 from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import SUBSCRIPTIONS
+from audience_indexer import indexer
 from audience_indexer.indexer import Indexer
 from audience_indexer.listing import ListingWriter
 from audience_indexer.settings import IndexerSettings
@@ -71,6 +72,36 @@ def test_a_write_that_is_lost_though_the_mark_is_right_is_made_again(
         assert redis.hkeys(keys.catalog("demo")) == ["7"]
         assert redis.zrange(keys.index("demo"), 0, -1, withscores=True) == [("7", 3.0)]
         assert json.loads(redis.hget(keys.index_counts("demo"), "7"))["count"] == 3
+
+
+@pytest.mark.parametrize("lost", WRITTEN)
+def test_what_is_lost_long_after_it_was_written_is_found_by_comparing_though_the_mark_is_right(
+    broker: Broker, redis_url: str, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """As when one node of a Redis Cluster goes back, and the mark is on another."""
+    often = timedelta(milliseconds=1)
+    monkeypatch.setattr(indexer, "_SETTLE_S", 0.1)
+    settings = IndexerSettings(
+        shards=1, redis_url=redis_url, indexer_check_every=often, indexer_compare_every=timedelta(milliseconds=100)
+    )
+    with connect(settings) as client:
+        redis: Any = client
+        redis.hset(keys.counts(0), "demo:7", 3)
+        redis.hset(keys.offset(0), "offset", 5)
+        whole_at, went_back = list[float](), list[bool]()
+
+        def is_mended() -> bool:
+            if redis.exists(*WRITTEN) == len(WRITTEN):
+                whole_at.append(time.monotonic())
+                if not went_back and whole_at[-1] - whole_at[0] > 0.5:
+                    went_back.append(bool(redis.delete(lost)))
+                    return False
+                return bool(went_back)
+            return False
+
+        run(settings, broker, redis, until=is_mended)
+        assert went_back == [True]
+        assert redis.exists(*WRITTEN) == len(WRITTEN)
 
 
 def run(settings: IndexerSettings, broker: Broker, client: Any, *, until: Callable[[], bool]) -> None:
