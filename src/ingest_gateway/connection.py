@@ -79,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         if len(self._state.connections) >= self._limits.connections:
             metrics.GATEWAY_UNAVAILABLE.labels("connections").inc()
+            metrics.GATEWAY_REQUESTS.add(1, "none", str(answers.NO_CONNECTION.status))
             self._reader.close()
             self._write(Request(), answers.NO_CONNECTION)
             return

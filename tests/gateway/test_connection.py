@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
-from audience_core.observability import metrics
 from ingest_gateway import answers
 from ingest_gateway.answers import Answer
 from ingest_gateway.body import Refused
@@ -243,15 +243,18 @@ def test_slow_headers_and_idle_connections_are_closed_and_a_slow_body_is_told() 
 
 
 def test_a_connection_too_many_is_turned_away_and_counted() -> None:
-    unavailable = metrics.GATEWAY_UNAVAILABLE.labels("connections")
+    def counted() -> tuple[float, float]:
+        unavailable = REGISTRY.get_sample_value("audience_gateway_unavailable_total", {"reason": "connections"})
+        requests = REGISTRY.get_sample_value("audience_gateway_requests_total", {"type": "none", "status": "503"})
+        return unavailable or 0, requests or 0
 
     async def scene(server: Server) -> None:
-        before = unavailable._value.get()  # noqa: SLF001 - prometheus_client has no other way
+        before = counted()
         _, writer = await server.dial()
         found = await server.exchange()
         assert found.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1\r\n" in found
-        assert unavailable._value.get() == before + 1  # noqa: SLF001
+        assert counted() == (before[0] + 1, before[1] + 1)
         writer.close()
         await until(lambda: not server.state.connections)
         assert (await server.exchange(posted(b'{"n":1}', LAST))).endswith(b"{'n': 1}")
