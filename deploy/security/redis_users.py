@@ -18,11 +18,11 @@ _COMMANDS = (
 )
 # KEYS is dangerous to Redis itself, INFO tells nothing of any key: the indexer reports memory, verify scans
 RIGHTS = {
-    "gateway": "%R~keys* %R~accounts* ~catalog* ~activity:* ~erasures:*",
+    "gateway": "%R~keys* %R~accounts* ~catalog* ~activity:* ~erasures:* %R~shards",
     "worker": "~{s*}:* ~shards ~erasures:*",
-    "indexer": "~index* ~catalog* ~history:* %R~{s*}:* %R~accounts* %R~activity:* +info",
+    "indexer": "~index* ~catalog* ~history:* %R~{s*}:c %R~{s*}:o %R~accounts* %R~activity:* +info",
     "api": "~accounts* ~keys* ~segments:* ~erasures:* ~console:* %R~{s*}:* %R~index* %R~catalog* %R~history:* "
-    "%R~activity:* +scan",
+    "%R~activity:* %R~shards +scan",
     "operator": "%R~* +scan +info",
 }
 

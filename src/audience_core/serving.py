@@ -1,6 +1,12 @@
-"""How the HTTP services keep their ports: TLS of their own, unless a proxy before them has it."""
+"""How the HTTP services serve: TLS of their own, unless a proxy before them has it, and only while they may."""
 
-from typing import Any
+import asyncio
+import socket
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import uvicorn
 
 from audience_core.errors import SettingsError
 from audience_core.settings import CoreSettings
@@ -17,3 +23,15 @@ def tls_options(settings: CoreSettings) -> dict[str, Any]:
         if not path.is_file():
             raise SettingsError(f"{variable} names {path}, which is no file")
     return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+
+
+async def serve_unless(server: uvicorn.Server, listener: socket.socket, watch: Coroutine[Any, Any, NoReturn]) -> None:
+    """Serve until the server is told to stop, or until `watch` raises: that stops it too, and is raised at the end."""
+    watching = asyncio.create_task(watch)
+    watching.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching

@@ -15,6 +15,7 @@ from audience_core.errors import PoisonRecord
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.redis import catalog, keys
 from audience_core.redis.connect import connect, redis_faults
+from audience_core.redis.shard_count import check_shard_count
 from audience_core.registry import make_codec
 from audience_core.settings import CoreSettings, load
 from audience_core.topics import CHANGES, DEAD_LETTERS
@@ -51,7 +52,8 @@ def of_profile(records: Records, letter: DeadLetter, known: catalog.Catalog) -> 
 def put_back(settings: CoreSettings, *, account: str | None = None, reason: str | None = None) -> tuple[int, int]:
     """Put back what can be read by now, of one account and with one reason if they are given.
 
-    Returns (letters put back, letters that are still refused). Reads all dead letters there are.
+    Returns (letters put back, letters that are still refused). Reads all dead letters there are. Raises ShardRefused
+    when the state has another number of shards.
     """
     codec, client = make_codec(settings), connect(settings)
     records = Records(codec, settings.shards)
@@ -59,6 +61,7 @@ def put_back(settings: CoreSettings, *, account: str | None = None, reason: str 
     producer = RecordProducer(settings, "dlq-replay")
     replayed = refused = 0
     try:
+        check_shard_count(client, settings.shards)
         for _, _, letter in read(settings):
             if (reason is not None and letter["reason"] != reason) or account not in {None, letter["account"]}:
                 continue

@@ -15,7 +15,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from audience_core.errors import RedisUnavailable, SettingsError
+from audience_core.errors import RedisUnavailable, SettingsError, ShardRefused
 from audience_core.garbage import spare_the_collector
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
@@ -25,8 +25,9 @@ from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.connect import AsyncRedis, connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
+from audience_core.redis.shard_count import ask_shard_count, watch_shard_count
 from audience_core.registry import make_codec
-from audience_core.serving import tls_options
+from audience_core.serving import serve_unless, tls_options
 from audience_core.settings import load
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
@@ -69,8 +70,12 @@ def run() -> int:
             return outcome
         part, listener = outcome, outcome.listener
         structlog.contextvars.bind_contextvars(process=part.index)
-    with listener:
-        uvloop.run(_serve(settings, listener, tls, stop, part))
+    try:
+        with listener:
+            uvloop.run(_serve(settings, listener, tls, stop, part))
+    except ShardRefused as error:
+        log.error("gateway_stopped", error=type(error).__name__, reason=str(error))
+        return 1
     return 0
 
 
@@ -168,6 +173,21 @@ async def _serve(
     settings: GatewaySettings, listener: socket.socket, tls: dict[str, Any], stop: _Stop, part: Part | None
 ) -> None:
     client = connect_async(settings)
+    try:
+        await ask_shard_count(client, settings.shards)
+        await _serve_from(client, settings, listener, tls, stop, part)
+    finally:
+        await client.aclose()
+
+
+async def _serve_from(
+    client: AsyncRedis,
+    settings: GatewaySettings,
+    listener: socket.socket,
+    tls: dict[str, Any],
+    stop: _Stop,
+    part: Part | None,
+) -> None:
     producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
     tracing = open_tracing(settings, "gateway")
     wired = _wire(settings, client, producer, tracing, part)
@@ -179,7 +199,7 @@ async def _serve(
     log.info("gateway_listening", port=listener.getsockname()[1])
     spare_the_collector()
     try:
-        await server.serve(sockets=[listener])
+        await serve_unless(server, listener, watch_shard_count(client, settings.shards))
     finally:
         for task in tasks:
             task.cancel()
@@ -191,7 +211,6 @@ async def _serve(
         await wired.outlet.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
-        await client.aclose()
 
 
 def _server(gateway: Gateway, settings: GatewaySettings, tls: dict[str, Any]) -> uvicorn.Server:

@@ -11,7 +11,8 @@ from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
 from audience_core.observability.tracing import open_tracing
 from audience_core.redis.connect import Redis, connect
-from audience_core.redis.shard_store import ShardStore, claim_shard_count
+from audience_core.redis.shard_count import claim_shard_count
+from audience_core.redis.shard_store import ShardStore
 from audience_core.registry import make_codec
 from audience_core.settings import load
 from audience_core.topics import CHANGES

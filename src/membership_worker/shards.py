@@ -162,7 +162,6 @@ class Shards:
         self.rewind(number)
         again, now = self.taken[number], time.monotonic()
         if again.position > shard.position:
-            log.warning("records_skipped", shard=number, first=shard.position, following=again.position)
             return
         again.outside_since = shard.outside_since or now
         if now - again.outside_since < _OUTSIDE_S:
@@ -170,8 +169,8 @@ class Shards:
             return
         raise ShardRefused(
             f"shard {number}: Redis stands at offset {shard.stored}, which the log does not hold: records were lost at "
-            "its end, or retention deleted them meanwhile. Restore what is missing, start with "
-            "--accept-partial-rebuild to go on without it, or empty Redis to rebuild from this log"
+            "its end. Bring back the brokers that have them; without those, delete the shard's keys in Redis "
+            f"({{s{number}}}:*) and it is rebuilt from what the log still has"
         )
 
     def pause(self) -> None:
@@ -203,17 +202,20 @@ class Shards:
                     f"shard {number}: Redis holds nothing and the log starts at offset {low}, so what came before is "
                     "gone; restore a Redis backup, or start with --accept-partial-rebuild"
                 )
+            _tell_skipped(number, 0, low)
             return Shard(number, None, low)
         if stored.topic_id != self._topic_id:
             raise ShardRefused(
                 f"shard {number}: its state was read from topic id {stored.topic_id}, the topic now has id "
-                f"{self._topic_id}; it was recreated. Empty Redis to rebuild, or point the worker at the old topic"
+                f"{self._topic_id}; it was recreated. Delete the shards' keys in Redis ({{s*}}:*) to rebuild from it, "
+                "or point the worker at the old topic"
             )
         if stored.offset < low and not self._accept_partial:
             raise ShardRefused(
                 f"shard {number}: Redis stands at offset {stored.offset}, the log starts at {low}; retention deleted "
                 "what lies between. Restore a newer backup, or start with --accept-partial-rebuild"
             )
+        _tell_skipped(number, stored.offset, low)
         return Shard(number, stored.offset, max(stored.offset, low))
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -247,3 +249,8 @@ class Shards:
         for number in gone:
             metrics.WORKER_OFFSET.remove(str(number))
         log.info("shards_revoked", shards=sorted(numbers))
+
+
+def _tell_skipped(number: int, first: int, following: int) -> None:
+    if first < following:
+        log.warning("records_skipped", shard=number, first=first, following=following)

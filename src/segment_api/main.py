@@ -11,11 +11,13 @@ from typing import Any, cast
 import uvicorn
 import uvloop
 
+from audience_core.errors import ShardRefused
 from audience_core.garbage import spare_the_collector
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
-from audience_core.redis.connect import connect_async
-from audience_core.serving import tls_options
+from audience_core.redis.connect import AsyncRedis, connect_async
+from audience_core.redis.shard_count import ask_shard_count, watch_shard_count
+from audience_core.serving import serve_unless, tls_options
 from audience_core.settings import load
 from segment_api.app import create_app
 from segment_api.console.services import Replay
@@ -46,8 +48,12 @@ def run(replay: Replay | None = None) -> int:
             to_do="stop what listens there, or set another port",
         )
         return 1
-    with listener:
-        uvloop.run(_serve(settings, listener, tls, replay))
+    try:
+        with listener:
+            uvloop.run(_serve(settings, listener, tls, replay))
+    except ShardRefused as error:
+        log.error("api_stopped", error=type(error).__name__, reason=str(error))
+        return 1
     return 0
 
 
@@ -77,6 +83,16 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: ApiSettings, listener: socket.socket, tls: dict[str, Any], replay: Replay | None) -> None:
     client = connect_async(settings)
+    try:
+        await ask_shard_count(client, settings.shards)
+        await _serve_from(client, settings, listener, tls, replay)
+    finally:
+        await client.aclose()
+
+
+async def _serve_from(
+    client: AsyncRedis, settings: ApiSettings, listener: socket.socket, tls: dict[str, Any], replay: Replay | None
+) -> None:
     producer = RecordProducer(settings, "api")
     app = create_app(settings, client=client, sender=producer, replay=replay)
     config = uvicorn.Config(
@@ -94,10 +110,10 @@ async def _serve(settings: ApiSettings, listener: socket.socket, tls: dict[str, 
     log.info("api_listening", port=listener.getsockname()[1])
     spare_the_collector()
     try:
-        await _Server(config, app.end_streams).serve(sockets=[listener])
+        server = _Server(config, app.end_streams)
+        await serve_unless(server, listener, watch_shard_count(client, settings.shards))
     finally:
         left = await asyncio.to_thread(producer.close)
         if left:
             log.warning("records_left_unacknowledged", count=left)
         app.close()
-        await client.aclose()

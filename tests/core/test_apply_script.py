@@ -29,7 +29,6 @@ from audience_core.redis.shard_store import (
     Applied,
     ShardStore,
     StoredOffset,
-    claim_shard_count,
 )
 from audience_core.settings import CoreSettings
 
@@ -529,10 +528,3 @@ def test_a_batch_far_larger_than_a_poll_is_applied_whole(shard: Shard) -> None:
     assert applied.counts == {("demo", 7, 0): 5000}
     erased = shard.apply(IdentitiesErased(account="demo", identities=["h1"], received_at=1, request_id="r"))
     assert (erased.erased, erased.counts) == (5000, {("demo", 7, 0): 0})
-
-
-def test_another_number_of_shards_is_refused_with_both_numbers(shard: Shard) -> None:
-    claim_shard_count(shard.client, 4)
-    claim_shard_count(shard.client, 4)
-    with pytest.raises(ShardRefused, match=r"4 shards.*AUDIENCE_SHARDS is 8"):
-        claim_shard_count(shard.client, 8)

@@ -223,7 +223,13 @@ def test_kafka_refuses_each_service_what_it_does_not_need(secured: Secured, serv
 REFUSED = {
     "gateway": ["SMEMBERS {s0}:m:acme:m-1", "HSET keys x 1", "DEL index:acme", "GET segments:acme"],
     "worker": ["HGETALL keys", "HGETALL accounts", "SET catalog:acme 1", "HGETALL segments:acme"],
-    "indexer": ["SADD {s0}:m:acme:m-1 1", "HSET accounts x 1", "HGETALL keys", "HGETALL segments:acme"],
+    "indexer": [
+        "SADD {s0}:m:acme:m-1 1",
+        "SMEMBERS {s0}:m:acme:m-1",
+        "HSET accounts x 1",
+        "HGETALL keys",
+        "HGETALL segments:acme",
+    ],
     "api": ["SADD {s0}:m:acme:m-1 1", "ZADD index:acme 1 1", "HSET catalog:acme 1 1", "DEL shards"],
 }
 NOBODY = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from audience_core.domain.members import decode_member
 from audience_core.domain.shard_state import guard_grain
@@ -115,7 +115,8 @@ class ShardStore:
         if reply[0] == "TOPIC":
             raise ShardRefused(
                 f"shard {shard}: its state was read from topic id {reply[1]}, the topic now has id {topic_id}; it was "
-                "recreated. Empty Redis to rebuild from the new topic, or point the worker at the old one"
+                "recreated. Delete the shards' keys in Redis ({s*}:*) to rebuild from the new topic, or point the "
+                "worker at the old one"
             )
         entered, left, unchanged, stale, suppressed, erased = reply[1]
         counts = {_parse_field(field): int(count) for field, count in zip(reply[2], reply[3], strict=True)}
@@ -165,18 +166,6 @@ class ShardStore:
                     batch = []
             if batch:
                 yield batch
-
-
-def claim_shard_count(client: Redis, shards: int) -> None:
-    """Store the number of shards on first use; raise ShardRefused when another number is stored."""
-    with redis_faults("reading the number of shards"):
-        client.setnx(keys.SHARD_COUNT, shards)
-        stored = cast("str | None", client.get(keys.SHARD_COUNT))
-    if stored is not None and int(stored) != shards:
-        raise ShardRefused(
-            f"Redis holds state of {stored} shards, AUDIENCE_SHARDS is {shards}; set AUDIENCE_SHARDS={stored}, or "
-            "rebuild into an empty Redis from a topic with the new number of partitions"
-        )
 
 
 def _parse_field(field: str) -> tuple[str, int, int]:

@@ -1,0 +1,128 @@
+"""Nobody with another number of shards works on a Redis that has state."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from audience_core.errors import RedisUnavailable, ShardRefused
+from audience_core.redis.connect import Redis, connect, connect_async
+from audience_core.redis.shard_count import ask_shard_count, check_shard_count, claim_shard_count, watch_shard_count
+from audience_core.settings import CoreSettings
+from tests.pipeline.running import eventually
+
+REFUSED = r"4 shards.*AUDIENCE_SHARDS is 8"
+NOBODY = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Redis]:
+    with connect(CoreSettings(redis_url=redis_url)) as connected:
+        yield connected
+
+
+def test_the_first_number_is_kept_and_another_one_refused_with_both(client: Redis) -> None:
+    check_shard_count(client, 8)
+    claim_shard_count(client, 4)
+    claim_shard_count(client, 4)
+    check_shard_count(client, 4)
+    with pytest.raises(ShardRefused, match=REFUSED):
+        claim_shard_count(client, 8)
+    with pytest.raises(ShardRefused, match=REFUSED):
+        check_shard_count(client, 8)
+
+
+def test_who_serves_notices_a_number_that_is_stored_later(client: Redis, redis_url: str) -> None:
+    async def watch() -> None:
+        watcher = connect_async(CoreSettings(redis_url=redis_url))
+        try:
+            await ask_shard_count(watcher, 8)
+            claim_shard_count(client, 4)
+            with pytest.raises(ShardRefused, match=REFUSED):
+                await watch_shard_count(watcher, 8)
+        finally:
+            await watcher.aclose()
+
+    asyncio.run(asyncio.wait_for(watch(), 10))
+
+
+def test_a_redis_that_is_away_is_a_fault_for_tools_and_no_objection_to_serve() -> None:
+    settings = CoreSettings(redis_url=NOBODY)
+    with connect(settings) as client, pytest.raises(RedisUnavailable):
+        check_shard_count(client, 8)
+
+    async def ask() -> None:
+        client = connect_async(settings)
+        await ask_shard_count(client, 8)
+        await client.aclose()
+
+    asyncio.run(ask())
+
+
+@contextlib.contextmanager
+def service(command: str, redis_url: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A gateway, an API or a command of 8 shards; Kafka is away, which keeps none from starting."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
+    settings = {
+        "AUDIENCE_SHARDS": "8",
+        "AUDIENCE_REDIS_URL": redis_url,
+        "AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "AUDIENCE_PEPPER": "pepper-of-the-tests",
+        "AUDIENCE_ADMIN_TOKEN": "admin-token-of-the-tests",
+        "AUDIENCE_GATEWAY_PORT": "0",
+        "AUDIENCE_API_PORT": "0",
+        "AUDIENCE_LOG_FORMAT": "json",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "audience_stream", *command.split()],
+            env={**inherited, **settings},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.mark.parametrize("command", ["gateway", "api"])
+def test_a_service_with_another_number_does_not_start(
+    client: Redis, redis_url: str, tmp_path: Path, command: str
+) -> None:
+    claim_shard_count(client, 4)
+    log = tmp_path / "log"
+    with service(command, redis_url, log) as process:
+        assert process.wait(30) == 1
+    written = log.read_text()
+    assert f'"{command}_stopped"' in written
+    assert "Redis holds state of 4 shards, AUDIENCE_SHARDS is 8" in written
+    assert f"{command}_listening" not in written
+    assert "Traceback" not in written
+
+
+@pytest.mark.parametrize("command", ["gateway", "api"])
+def test_a_service_stops_when_another_number_is_stored_later(
+    client: Redis, redis_url: str, tmp_path: Path, command: str
+) -> None:
+    log = tmp_path / "log"
+    with service(command, redis_url, log) as process:
+        eventually(lambda: f"{command}_listening" in log.read_text(), 30)
+        claim_shard_count(client, 4)
+        assert process.wait(30) == 1
+    assert "Redis holds state of 4 shards, AUDIENCE_SHARDS is 8" in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def test_dead_letters_are_not_put_back_into_other_shards(client: Redis, redis_url: str, tmp_path: Path) -> None:
+    claim_shard_count(client, 4)
+    log = tmp_path / "log"
+    with service("dlq replay", redis_url, log) as process:
+        assert process.wait(30) == 1
+    assert "audience-stream: Redis holds state of 4 shards" in log.read_text()
