@@ -30,7 +30,7 @@ help: ## show this
 up: .venv/.installed ## start everything on this machine; READY_FILE=FILE writes the URLs and secrets there
 	@exec $(BIN)/audience-stream up $(if $(READY_FILE),--ready-file "$(READY_FILE)")
 
-test: .venv/.installed ## run all tests on embedded servers, but for those in a browser
+test: .venv/.installed ## run the tests on embedded servers; slow ones and those of the console have targets of their own
 	@$(BIN)/python -m pytest -q --ignore=tests/console $(PYTEST_OPTIONS)
 
 test-slow: .venv/.installed ## run the tests that kill processes and wait for them, on embedded servers

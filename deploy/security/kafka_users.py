@@ -1,7 +1,8 @@
 """Gives each service its own Kafka user, with the rights that it needs and no others.
 
 Connects as an administrator, by AUDIENCE_KAFKA_BOOTSTRAP_SERVERS and AUDIENCE_KAFKA_OPTIONS, and reads the password of
-each user from a file of that name in a folder. May be run again: what is there already stays.
+each user from a file of that name in a folder. May be run again: passwords are set anew, missing rights are added, and
+no right is taken away.
 
 Example: python deploy/security/kafka_users.py --passwords /run/secrets/kafka
 """

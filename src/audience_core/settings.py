@@ -72,7 +72,9 @@ class CoreSettings(BaseSettings):
     )
     redis_timeout: Duration = Field(timedelta(seconds=1), description="bound on every Redis call of a service")
     redis_connections: int = Field(
-        64, ge=1, description="connections of one gateway or API to Redis; what comes on top waits for a free one"
+        64,
+        ge=1,
+        description="connections of one gateway or API to a standalone Redis; what comes on top waits for a free one",
     )
     shards: int = Field(64, ge=1, le=4096, description="partitions of the topics, and shards of the state")
     ordering_window: Duration = Field(

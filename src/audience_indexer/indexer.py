@@ -1,7 +1,7 @@
 """The indexer's loop: read both compacted topics from their start, sum, write what changed.
 
 It belongs to no group and reads every partition, so a restart knows everything again. A second indexer beside it
-writes the same numbers.
+writes the same numbers, and more often: each takes the other's marks for a Redis that went back.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""`GET /accounts/{account}/segments/{visitor_id}`, as the SDKs call it: plain ASGI, one round trip to Redis."""
+"""`GET /accounts/{account}/segments/{visitor_id}`, as SDKs call it: one round trip to Redis, no framework (ADR 16)."""
 
 import asyncio
 import time

@@ -27,7 +27,7 @@ class VisitorKeys(NamedTuple):
     members: str
     """SET of the audiences that the visitor is in"""
     guards: str
-    """HASH member → signed time of its last change; field `r` is the visitor's last received_at"""
+    """HASH member → signed time of its last change; field `r` is a recent received_at of the visitor (ADR 12)"""
     suppression: str
     """STRING: when the visitor was erased. While it lives, late changes of the visitor are dropped."""
 
@@ -44,7 +44,7 @@ def counts(shard: int) -> str:
 
 
 def offset(shard: int) -> str:
-    """HASH topic (topic id), offset (next offset to apply)."""
+    """HASH topic (topic id), offset (next offset to apply), erased (received_at of the newest erasure)."""
     return f"{{s{shard}}}:o"
 
 
