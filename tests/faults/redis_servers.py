@@ -83,7 +83,11 @@ class RedisCluster:
     """Three masters that share the slots, and nothing else: a master that is gone stays gone."""
 
     def __init__(self, folder: Path) -> None:
-        self.masters = [RedisServer(folder, "--cluster-enabled", "yes") for _ in range(3)]
+        # Redis's own choice, the port + 10,000, may be a client's just now
+        self._buses = [steady_port() for _ in range(3)]
+        self.masters = [
+            RedisServer(folder, "--cluster-enabled", "yes", "--cluster-port", str(bus)) for bus in self._buses
+        ]
 
     def start(self) -> None:
         """Start, share the slots, and wait until every master finds the cluster whole."""
@@ -93,8 +97,9 @@ class RedisCluster:
             slots = range(n * _SLOTS // 3, (n + 1) * _SLOTS // 3)
             master.client.execute_command("CLUSTER", "ADDSLOTSRANGE", slots[0], slots[-1])
             master.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
-        for master in self.masters[1:]:
-            self.masters[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", master.port)
+        first, *others = zip(self.masters, self._buses, strict=True)
+        for master, bus in others:
+            first[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", master.port, bus)
         eventually(self._is_whole, 30)
 
     def _is_whole(self) -> bool:

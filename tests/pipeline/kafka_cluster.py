@@ -20,15 +20,21 @@ _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 _START_S = 90.0
 
 
+_given: set[int] = set()
+
+
 def steady_port() -> int:
     """A free port outside of the range that the system hands to clients, so a server can come back to it."""
     chooser = random.SystemRandom()
     while True:
         port = chooser.randrange(15_000, 32_000)
+        if port in _given:  # whoever has it may not listen yet
+            continue
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             continue
+        _given.add(port)
         return port
 
 
