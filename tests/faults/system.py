@@ -109,6 +109,7 @@ class System:
             "AUDIENCE_KAFKA_SESSION_TIMEOUT": "2s",
             "AUDIENCE_SHARDS": str(SHARDS),
             "AUDIENCE_WORKER_BATCH": "40",  # so that a small load is many batches
+            "AUDIENCE_INDEXER_COMPARE_EVERY": "1h",  # it would mend counts that workers got wrong, or never told
             "AUDIENCE_WORKER_GROUP": f"worker-{time.time_ns()}",
             "AUDIENCE_HOST": "127.0.0.1",
             "AUDIENCE_GATEWAY_PORT": "0",

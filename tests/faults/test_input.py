@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from audience_core.kafka.producer import Outgoing
 from audience_core.topics import CHANGES, DEAD_LETTERS
+from audience_stream.dlq import read
 from tests.faults.conftest import Report
 from tests.faults.load import Load, now_ms
 from tests.faults.system import SHARDS, Process, System, recreate_topics
@@ -86,6 +87,19 @@ def test_a_little_poison_is_buried_and_its_neighbours_are_applied(system: System
     report.add("1 % poison", system.outcome_at_rest(), changes=2020)
     assert system.records_in(DEAD_LETTERS) == 20
     assert worker.stop() == 0
+
+
+def test_a_dead_letter_is_kept_before_the_offset_moves_past_its_record(system: System, report: Report) -> None:
+    system.start("indexer")
+    load = Load(26)
+    for _ in range(10):
+        system.sender.send(load.records(110))
+        system.sender.send_raw(poison(SHARDS))
+    assert system.start("worker", "answered:3:KILL").wait() == -signal.SIGKILL
+    system.start("worker")
+    report.add("7 % poison, worker killed: answered", system.outcome_at_rest(), changes=1180)
+    buried = {(letter["partition"], letter["offset"]) for _, _, letter in read(system.settings)}
+    assert len(buried) == 10 * SHARDS
 
 
 def test_a_stream_of_poison_stops_the_worker_which_says_what_to_do(system: System, report: Report) -> None:
