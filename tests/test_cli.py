@@ -30,6 +30,7 @@ COMMANDS = [
     "keys rotate",
     "status",
     "verify",
+    "reset-offsets",
     "simulate",
     "dlq list",
     "dlq show",
@@ -139,6 +140,30 @@ def test_no_dead_letters_are_an_empty_list(tmp_path: Path) -> None:
         created = run("topics", "create", **settings)
         assert created.returncode == 0, created.stderr
         assert json.loads(run("dlq", "list", "--json", **settings).stdout) == []
+
+
+def test_deleting_the_state_keeps_the_erased_and_can_be_taken_up_again(tmp_path: Path, redis_url: str) -> None:
+    with EmbeddedKafka(tmp_path) as server, redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        settings = {"AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": server.address, "AUDIENCE_KAFKA_REPLICATION": "1"}
+        settings |= {"AUDIENCE_SHARDS": "8", "AUDIENCE_REDIS_URL": redis_url}
+        assert run("topics", "create", **settings).returncode == 0
+        client.hset("{s2}:o", mapping={"topic": "another", "offset": 9, "erased": 5})
+        client.sadd("{s2}:m:shop:v 1", 7)
+        client.hset("{s2}:c", "shop:7", 1)
+        client.set("{s2}:x:shop:v-2", 5)
+        client.set("{s2}:y:shop:e-mail", 5)
+        client.hset("accounts", "shop", "{}")
+        unsure = run("reset-offsets", "--delete-state", **settings)
+        assert (unsure.returncode, client.scard("{s2}:m:shop:v 1")) == (1, 1)
+        client.hset("{s3}:o", "topic", "reset-offsets")  # as a deletion does at first, which is interrupted then
+        half = run("reset-offsets", **settings)
+        assert half.returncode == 1
+        assert "interrupted" in half.stderr
+        done = run("reset-offsets", "--delete-state", "--yes", "--json", **settings)
+        assert json.loads(done.stdout) == {"shards": 8, "deleted_keys": 2}, done.stderr
+        assert set(client.scan_iter()) == {"{s2}:o", "{s2}:x:shop:v-2", "{s2}:y:shop:e-mail", "accounts"}
+        assert client.hgetall("{s2}:o") == {"erased": "5"}
+        assert run("reset-offsets", **settings).returncode == 0
 
 
 def test_dead_letters_of_an_absent_kafka_exit_with_1_and_one_line() -> None:

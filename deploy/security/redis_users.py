@@ -20,7 +20,7 @@ _COMMANDS = (
 RIGHTS = {
     "gateway": "%R~keys* %R~accounts* ~catalog* ~activity:* ~erasures:* %R~shards",
     "worker": "~{s*}:* ~shards ~erasures:*",
-    "indexer": "~index* ~catalog* ~history:* %R~{s*}:c %R~{s*}:o %R~accounts* %R~activity:* +info",
+    "indexer": "~index* ~catalog* ~history:* %R~{s*}:c %R~{s*}:o %R~shards %R~accounts* %R~activity:* +info",
     "api": "~accounts* ~keys* ~segments:* ~erasures:* ~console:* %R~{s*}:* %R~index* %R~catalog* %R~history:* "
     "%R~activity:* %R~shards +scan",
     "operator": "%R~* +scan +info",

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any, NoReturn
 
 import uvicorn
@@ -32,6 +31,7 @@ async def serve_unless(server: uvicorn.Server, listener: socket.socket, watch: C
     try:
         await server.serve(sockets=[listener])
     finally:
+        ended = watching.done()
         watching.cancel()
-    with suppress(asyncio.CancelledError):
+    if ended:  # another one is not waited for: now and then a cancellation gets lost
         await watching

@@ -202,7 +202,7 @@ class Indexer:
         self._snapshots = {}
         with self._listing.changing():
             for shard, snapshot in self._read_snapshots().items():
-                self._totals.replace_shard(shard, *snapshot, whatever_offset=True)
+                self._totals.replace_shard(shard, *snapshot, reached=snapshot[1])
             self._unproven = self._known()
             self._restore_catalog(self._totals.subscriptions)
             self._listing.rewrite([self._total(audience) for audience in self._known()])
@@ -224,8 +224,9 @@ class Indexer:
             self._snapshots = self._read_snapshots()
             return _SETTLE_S
         changed: set[Audience] = set()
+        reached = self._store.offsets(list(self._snapshots))
         for shard, snapshot in self._snapshots.items():
-            changed |= self._totals.replace_shard(shard, *snapshot, whatever_offset=False)
+            changed |= self._totals.replace_shard(shard, *snapshot, reached=reached[shard] or 0)
         self._snapshots = {}
         self._unproven = self._known()  # one node of a Redis Cluster may go back and leave the mark of another
         self._dirty |= changed

@@ -13,6 +13,7 @@ from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
 from audience_core.observability.tracing import open_tracing
 from audience_core.redis.connect import Redis, connect
+from audience_core.redis.shard_count import check_shard_count
 from audience_core.redis.shard_store import ShardStore
 from audience_core.registry import make_codec
 from audience_core.settings import load
@@ -71,6 +72,8 @@ def _run(settings: IndexerSettings, stop: Stop) -> None:
         stop.retrying(TopicAdmin(settings).check, state.waits_for)
         codec = stop.retrying(partial(make_codec, settings), state.waits_for)
         client = stop.retrying(partial(connect, settings), state.waits_for)
+        if client is not None:
+            stop.retrying(partial(check_shard_count, client, settings.shards), state.waits_for)
         if codec is not None and client is not None:
             _index(settings, codec, client, state, stop)
     finally:

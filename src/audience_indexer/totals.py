@@ -32,16 +32,17 @@ class Totals:
             by_shard[key] = (record["offset"], record["count"])
 
     def replace_shard(
-        self, shard: int, counts: dict[tuple[str, int, int], int], offset: int, *, whatever_offset: bool
+        self, shard: int, counts: dict[tuple[str, int, int], int], offset: int, *, reached: int
     ) -> set[Audience]:
         """Take over a shard's own counts, read at `offset`; return the audiences whose numbers changed.
 
-        A count that came with a later offset is kept, unless Redis went back (`whatever_offset`).
+        A count that came with a later offset is kept, unless the shard has not `reached` that offset by now: then it is
+        of a former life of Redis or of the log.
         """
         changed: set[Audience] = set()
         for audience, by_shard in self.counts.items():
             for (epoch, number), (at, count) in list(by_shard.items()):
-                if number != shard or (at > offset and not whatever_offset):
+                if number != shard or offset < at <= reached:
                     continue
                 own = counts.get((*audience, epoch), 0)
                 by_shard[epoch, number] = (offset, own)

@@ -12,6 +12,7 @@ from audience_core.settings import CoreSettings, load
 from audience_stream import control_commands, dlq
 from audience_stream.config_command import config
 from audience_stream.replay import replay
+from audience_stream.reset_offsets import reset_offsets
 from audience_stream.simulate import simulate
 from audience_stream.stack import up
 from audience_stream.status import status
@@ -32,7 +33,7 @@ app.add_typer(control_commands.accounts, name="accounts")
 app.add_typer(control_commands.keys, name="keys")
 dlq.app.command()(replay)
 app.add_typer(dlq.app, name="dlq")
-for command in (up, status, verify, simulate, config):
+for command in (up, status, verify, reset_offsets, simulate, config):
     app.command()(command)
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from audience_core.redis import catalog, keys
 from audience_core.redis.connect import connect, redis_faults
+from audience_core.redis.shard_count import check_shard_count
 from audience_core.redis.shard_store import Counts, ShardStore
 from audience_core.settings import CoreSettings, load
 
@@ -29,6 +30,7 @@ class Difference:
 def find_differences(settings: CoreSettings) -> list[Difference]:
     """Recount everything. Exact at rest; while changes arrive, a difference may only be a moment's."""
     client: Any = connect(settings)
+    check_shard_count(client, settings.shards)
     store = ShardStore(client, settings)
     recounted = store.recount()
     totals: Counts = {}

@@ -15,16 +15,20 @@ log = get_logger()
 
 
 async def refresh_forever(what: str, refresh: Callable[[], Awaitable[None]], every: float) -> None:
-    """Call `refresh` again and again; while Redis is away the cache stays as it is."""
-    away = False
+    """Call `refresh` again and again; while Redis is away, or refuses, the cache stays as it is."""
+    told = ""
     while True:
         try:
             await refresh()
-            away = False
+            told = ""
         except RedisUnavailable as error:
-            if not away:
+            if not told:
                 log.warning("cache_not_refreshed", cache=what, error=str(error))
-            away = True
+            told = told or "away"
+        except Exception as error:  # noqa: BLE001 - a missing right, say: it is told, and may be mended meanwhile
+            if told != type(error).__name__:
+                log.error("cache_not_refreshed", cache=what, error=type(error).__name__, reason=str(error))
+            told = type(error).__name__
         await asyncio.sleep(every)
 
 
@@ -60,7 +64,8 @@ class KeyRing:
             record = self._records.get(digest) or await self._store.key_record(digest)
             if record is None:
                 return None
-            self._records[digest], self._digests[secret] = record, digest
+            self._records.setdefault(digest, record)  # a refresh may have been faster, and know better
+            self._digests[secret] = digest
             known = self.known(secret)
         return known
 

@@ -25,7 +25,7 @@ from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.connect import AsyncRedis, connect_async
 from audience_core.redis.control import ControlStore
 from audience_core.redis.erasures import ErasureStore
-from audience_core.redis.shard_count import ask_shard_count, watch_shard_count
+from audience_core.redis.shard_count import ShardCountWatch
 from audience_core.registry import make_codec
 from audience_core.serving import serve_unless, tls_options
 from audience_core.settings import load
@@ -37,7 +37,7 @@ from ingest_gateway.erasure import Erasures
 from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import Outlet, open_outlet
 from ingest_gateway.probing import Probes, probes_of
-from ingest_gateway.processes import BACKLOG, Part, Processes, reserve
+from ingest_gateway.processes import BACKLOG, REFUSED, Part, Processes, reserve
 from ingest_gateway.publisher import TracedPublisher
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
@@ -75,7 +75,7 @@ def run() -> int:
             uvloop.run(_serve(settings, listener, tls, stop, part))
     except ShardRefused as error:
         log.error("gateway_stopped", error=type(error).__name__, reason=str(error))
-        return 1
+        return 1 if part is None else REFUSED
     return 0
 
 
@@ -174,14 +174,16 @@ async def _serve(
 ) -> None:
     client = connect_async(settings)
     try:
-        await ask_shard_count(client, settings.shards)
-        await _serve_from(client, settings, listener, tls, stop, part)
+        watch = ShardCountWatch(client, settings.shards)
+        await watch.ask()
+        await _serve_from(client, watch, settings, listener, tls, stop, part)
     finally:
         await client.aclose()
 
 
 async def _serve_from(
     client: AsyncRedis,
+    watch: ShardCountWatch,
     settings: GatewaySettings,
     listener: socket.socket,
     tls: dict[str, Any],
@@ -199,7 +201,7 @@ async def _serve_from(
     log.info("gateway_listening", port=listener.getsockname()[1])
     spare_the_collector()
     try:
-        await serve_unless(server, listener, watch_shard_count(client, settings.shards))
+        await serve_unless(server, listener, watch.forever())
     finally:
         for task in tasks:
             task.cancel()

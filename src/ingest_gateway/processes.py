@@ -17,6 +17,8 @@ from audience_core.garbage import spare_the_collector
 from audience_core.observability.logging import get_logger
 
 BACKLOG = 2048
+REFUSED = 4
+"""Exit code of a child that may not serve, nor may any other"""
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -107,7 +109,7 @@ class Processes:
         """Start all processes and keep them running until SIGTERM or SIGINT.
 
         Returns as `fork` does: in each child its part; in the parent, once all have ended, the exit code. A child that
-        ends by itself before it ever served ends them all with its code.
+        ends by itself before it ever served ends them all with its code, and one that is REFUSED ends them all with 1.
         """
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -183,6 +185,9 @@ class Processes:
         slot.ended()
         if self._stopping:
             self._code = self._code or (code if code >= 0 else 128 - code)
+        elif code == REFUSED:
+            self._code = 1
+            self._stop()
         elif code > 0 and not slot.has_served:
             log.error("child_not_started", process=slot.index, code=code)
             self._code = code

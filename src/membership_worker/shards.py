@@ -169,8 +169,7 @@ class Shards:
             return
         raise ShardRefused(
             f"shard {number}: Redis stands at offset {shard.stored}, which the log does not hold: records were lost at "
-            "its end. Bring back the brokers that have them; without those, delete the shard's keys in Redis "
-            f"({{s{number}}}:*) and it is rebuilt from what the log still has"
+            "its end. Bring back the brokers that have them, or run `audience-stream reset-offsets` to go on without"
         )
 
     def pause(self) -> None:
@@ -207,8 +206,8 @@ class Shards:
         if stored.topic_id != self._topic_id:
             raise ShardRefused(
                 f"shard {number}: its state was read from topic id {stored.topic_id}, the topic now has id "
-                f"{self._topic_id}; it was recreated. Delete the shards' keys in Redis ({{s*}}:*) to rebuild from it, "
-                "or point the worker at the old topic"
+                f"{self._topic_id}; it was recreated. Point the worker at the old topic, or run "
+                "`audience-stream reset-offsets` to go on with this one"
             )
         if stored.offset < low and not self._accept_partial:
             raise ShardRefused(

@@ -36,7 +36,7 @@ class TopicWatch:
         if self._seen != self.topic_id:
             raise ShardRefused(
                 f"{CHANGES} was recreated: this worker began with id {self.topic_id}, it now has id {self._seen}. "
-                "Delete the shards' keys in Redis ({s*}:*) to rebuild from the new topic, then start again"
+                "Run `audience-stream reset-offsets` to go on with the new topic, then start again"
             )
 
     def ask(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -15,8 +15,8 @@ from audience_core.errors import ShardRefused
 from audience_core.garbage import spare_the_collector
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
-from audience_core.redis.connect import AsyncRedis, connect_async
-from audience_core.redis.shard_count import ask_shard_count, watch_shard_count
+from audience_core.redis.connect import connect_async
+from audience_core.redis.shard_count import ShardCountWatch
 from audience_core.serving import serve_unless, tls_options
 from audience_core.settings import load
 from segment_api.app import create_app
@@ -60,9 +60,18 @@ def run(replay: Replay | None = None) -> int:
 class _Server(uvicorn.Server):
     """Uvicorn, but a signal ends it with the exit code 0: its own handler raises the signal once more at the end."""
 
-    def __init__(self, config: uvicorn.Config, before_stop: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, before_start: Callable[[], Awaitable[None]], before_stop: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._before_start = before_start
         self._before_stop = before_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._before_start()  # here, where a signal is heard already
+        await super().startup(sockets)
+        for listener in sockets or ():
+            log.info("api_listening", port=listener.getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._before_stop()
@@ -83,16 +92,7 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: ApiSettings, listener: socket.socket, tls: dict[str, Any], replay: Replay | None) -> None:
     client = connect_async(settings)
-    try:
-        await ask_shard_count(client, settings.shards)
-        await _serve_from(client, settings, listener, tls, replay)
-    finally:
-        await client.aclose()
-
-
-async def _serve_from(
-    client: AsyncRedis, settings: ApiSettings, listener: socket.socket, tls: dict[str, Any], replay: Replay | None
-) -> None:
+    watch = ShardCountWatch(client, settings.shards)
     producer = RecordProducer(settings, "api")
     app = create_app(settings, client=client, sender=producer, replay=replay)
     config = uvicorn.Config(
@@ -107,13 +107,12 @@ async def _serve_from(
         proxy_headers=False,  # the console alone asks who the client is: see create_app
         **tls,
     )
-    log.info("api_listening", port=listener.getsockname()[1])
     spare_the_collector()
     try:
-        server = _Server(config, app.end_streams)
-        await serve_unless(server, listener, watch_shard_count(client, settings.shards))
+        await serve_unless(_Server(config, watch.ask, app.end_streams), listener, watch.forever())
     finally:
         left = await asyncio.to_thread(producer.close)
         if left:
             log.warning("records_left_unacknowledged", count=left)
         app.close()
+        await client.aclose()

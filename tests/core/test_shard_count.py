@@ -3,16 +3,20 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from audience_core.errors import RedisUnavailable, ShardRefused
-from audience_core.redis.connect import Redis, connect, connect_async
-from audience_core.redis.shard_count import ask_shard_count, check_shard_count, claim_shard_count, watch_shard_count
+from audience_core.redis import keys
+from audience_core.redis.connect import AsyncRedis, Redis, connect, connect_async
+from audience_core.redis.shard_count import ShardCountWatch, check_shard_count, claim_shard_count
 from audience_core.settings import CoreSettings
 from tests.pipeline.running import eventually
 
@@ -37,35 +41,63 @@ def test_the_first_number_is_kept_and_another_one_refused_with_both(client: Redi
         check_shard_count(client, 8)
 
 
-def test_who_serves_notices_a_number_that_is_stored_later(client: Redis, redis_url: str) -> None:
-    async def watch() -> None:
+def played(scene: Callable[[AsyncRedis], Awaitable[None]], redis_url: str) -> None:
+    async def play() -> None:
         watcher = connect_async(CoreSettings(redis_url=redis_url))
         try:
-            await ask_shard_count(watcher, 8)
-            claim_shard_count(client, 4)
-            with pytest.raises(ShardRefused, match=REFUSED):
-                await watch_shard_count(watcher, 8)
+            await scene(watcher)
         finally:
             await watcher.aclose()
 
-    asyncio.run(asyncio.wait_for(watch(), 10))
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
+def test_who_serves_notices_a_number_that_is_stored_later(client: Redis, redis_url: str) -> None:
+    async def scene(watcher: AsyncRedis) -> None:
+        watch = ShardCountWatch(watcher, 8)
+        await watch.ask()
+        claim_shard_count(client, 4)
+        with pytest.raises(ShardRefused, match=REFUSED):
+            await watch.forever()
+
+    played(scene, redis_url)
 
 
 def test_a_redis_that_is_away_is_a_fault_for_tools_and_no_objection_to_serve() -> None:
-    settings = CoreSettings(redis_url=NOBODY)
-    with connect(settings) as client, pytest.raises(RedisUnavailable):
+    with connect(CoreSettings(redis_url=NOBODY)) as client, pytest.raises(RedisUnavailable):
         check_shard_count(client, 8)
+    played(lambda watcher: ShardCountWatch(watcher, 8).ask(), NOBODY)
 
-    async def ask() -> None:
-        client = connect_async(settings)
-        await ask_shard_count(client, 8)
-        await client.aclose()
 
-    asyncio.run(ask())
+def test_a_redis_that_refuses_to_tell_ends_nobody_until_it_tells_another_number(
+    client: Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def scene(watcher: AsyncRedis) -> None:
+        watch = ShardCountWatch(watcher, 8)
+        client.rpush(keys.SHARD_COUNT, "no number")
+        await watch.ask()
+        await watch.ask()
+        assert capsys.readouterr().out.count("shard_count_not_read") == 1
+        client.delete(keys.SHARD_COUNT)
+        claim_shard_count(client, 4)
+        with pytest.raises(ShardRefused, match=REFUSED):
+            await watch.ask()
+
+    played(scene, redis_url)
+
+
+def test_a_user_without_the_right_to_it_may_serve(client: Redis, redis_url: str) -> None:
+    server: Any = client
+    server.execute_command("ACL", "SETUSER", "blind", "on", ">word", "~keys", "+@all")
+    try:
+        url = redis_url.replace("redis://", "redis://blind:word@")
+        played(lambda watcher: ShardCountWatch(watcher, 8).ask(), url)
+    finally:
+        server.execute_command("ACL", "DELUSER", "blind")
 
 
 @contextlib.contextmanager
-def service(command: str, redis_url: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def service(command: str, redis_url: str, log: Path, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A gateway, an API or a command of 8 shards; Kafka is away, which keeps none from starting."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     settings = {
@@ -77,6 +109,7 @@ def service(command: str, redis_url: str, log: Path) -> Iterator["subprocess.Pop
         "AUDIENCE_GATEWAY_PORT": "0",
         "AUDIENCE_API_PORT": "0",
         "AUDIENCE_LOG_FORMAT": "json",
+        **more,
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -107,16 +140,30 @@ def test_a_service_with_another_number_does_not_start(
     assert "Traceback" not in written
 
 
-@pytest.mark.parametrize("command", ["gateway", "api"])
+@pytest.mark.parametrize(("command", "processes"), [("gateway", "1"), ("gateway", "2"), ("api", "1")])
 def test_a_service_stops_when_another_number_is_stored_later(
+    client: Redis, redis_url: str, tmp_path: Path, command: str, processes: str
+) -> None:
+    log = tmp_path / "log"
+    with service(command, redis_url, log, AUDIENCE_GATEWAY_PROCESSES=processes) as process:
+        eventually(lambda: log.read_text().count(f"{command}_listening"), 30, int(processes))
+        claim_shard_count(client, 4)
+        assert process.wait(30) == 1
+    assert "Redis holds state of 4 shards, AUDIENCE_SHARDS is 8" in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("command", ["gateway", "api"])
+def test_a_service_that_is_told_to_stop_while_redis_does_not_answer_ends_with_0(
     client: Redis, redis_url: str, tmp_path: Path, command: str
 ) -> None:
     log = tmp_path / "log"
     with service(command, redis_url, log) as process:
         eventually(lambda: f"{command}_listening" in log.read_text(), 30)
-        claim_shard_count(client, 4)
-        assert process.wait(30) == 1
-    assert "Redis holds state of 4 shards, AUDIENCE_SHARDS is 8" in log.read_text()
+        cast(Any, client).execute_command("CLIENT", "PAUSE", 3000)
+        time.sleep(1.2)  # so that the next question is under way
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
     assert "Traceback" not in log.read_text()
 
 

@@ -24,6 +24,8 @@ class ChangesLog:
         self._consumer.assign([TopicPartition(CHANGES, shard, 0) for shard in range(shards)])
         self.records: dict[int, dict[int, Record | None]] = {shard: {} for shard in range(shards)}
         """shard → offset → record; None is one that can't be read"""
+        self.former: dict[int, list[Record | None]] = {shard: [] for shard in range(shards)}
+        """what the state was made of before the topic was made anew"""
         self.request_ids: set[str] = set()
         """of every request that has had a record in the log"""
         self.ends = dict.fromkeys(range(shards), 0)
@@ -62,8 +64,9 @@ class ChangesLog:
 
     def _fold(self, settings: CoreSettings, shard: int, end: int) -> ShardState:
         state = ShardState(settings.window_ms, settings.suppression_ms)
-        for offset, record in sorted(self.records[shard].items()):
-            if offset >= end or record is None:
+        own = [record for offset, record in sorted(self.records[shard].items()) if offset < end]
+        for record in [*self.former[shard], *own]:
+            if record is None:
                 continue
             if "changes" in record:
                 state.change(cast(MembershipChange, record))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.settings import CoreSettings
-from audience_core.topics import TOPICS
+from audience_core.topics import CHANGES, TOPICS
 from tests.faults.comparison import (
     Item,
     Outcome,
@@ -30,6 +31,7 @@ from tests.faults.log import ChangesLog
 from tests.pipeline.running import eventually
 
 SHARDS = 8
+ALL = [spec.name for spec in TOPICS]
 SETTLE_S = 60.0
 
 
@@ -53,6 +55,11 @@ class Process:
     def saw(self, event: str) -> bool:
         """Whether it has logged an event."""
         return bool(self.events(event))
+
+    def refusal(self) -> str:
+        """Wait for it to stop by itself, with the code 1, and return why."""
+        assert self.wait() == 1, self.tail()
+        return str(self.events("worker_stopped")[0]["reason"])
 
     def taken(self) -> int:
         """How many shards it has taken, all in all."""
@@ -133,6 +140,15 @@ class System:
         self.log = ChangesLog(self.settings.kafka_bootstrap_servers, self.settings.shards)
         self.subscribe()
 
+    def lose_the_log(self) -> None:
+        """Make the topic of changes anew, and that alone."""
+        former = self.log
+        recreate_topics(self.settings, [CHANGES])
+        self.sender = Sender(self.settings)
+        self.log = ChangesLog(self.settings.kafka_bootstrap_servers, self.settings.shards)
+        self.log.former = {shard: list(records.values()) for shard, records in former.records.items()}
+        former.close()
+
     def _settings(self) -> CoreSettings:
         names = {name.removeprefix("AUDIENCE_").lower(): value for name, value in self.environment.items()}
         return CoreSettings.model_validate({k: v for k, v in names.items() if k in CoreSettings.model_fields})
@@ -158,6 +174,20 @@ class System:
         )
         self.processes.append(process)
         return process
+
+    def run(self, *command: str) -> str:
+        """Run a command to its end and return what it prints."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
+        ran = subprocess.run(
+            [sys.executable, "-m", "audience_stream", *command],
+            env=inherited | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
 
     def stream(self, seed: int, rate: int = 400) -> Stream:
         """A load in the background."""
@@ -218,10 +248,10 @@ class System:
         self.log.close()
 
 
-def recreate_topics(settings: CoreSettings) -> None:
+def recreate_topics(settings: CoreSettings, names: Iterable[str] = ALL) -> None:
     """Give the case topics without any record."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
-    names = {spec.name for spec in TOPICS}
+    names = set(names)
 
     def left() -> set[str]:
         return names & set(admin.list_topics(timeout=20).topics)

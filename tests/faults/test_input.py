@@ -2,7 +2,6 @@
 
 import random
 import signal
-from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -13,21 +12,10 @@ from audience_core.topics import CHANGES, DEAD_LETTERS
 from audience_stream.dlq import read
 from tests.faults.conftest import Report
 from tests.faults.load import Load, now_ms
-from tests.faults.system import SHARDS, Process, System, recreate_topics
+from tests.faults.system import SHARDS, System, recreate_topics
 from tests.pipeline.running import eventually
 
 _HOUR_MS = 3_600_000
-
-
-def everything(client: Any) -> dict[str, bytes | None]:
-    """Dump of every key of every shard."""
-    return {key: client.dump(key) for key in client.scan_iter(match="{s*}:[mcoij]*", count=1000)}
-
-
-def refusal(worker: Process) -> str:
-    """Why a worker stopped by itself, with the code 1."""
-    assert worker.wait() == 1, worker.tail()
-    return str(worker.events("worker_stopped")[0]["reason"])
 
 
 def poison(records: int) -> list[Outgoing]:
@@ -108,7 +96,7 @@ def test_a_stream_of_poison_stops_the_worker_which_says_what_to_do(system: Syste
     worker = system.start("worker")
     system.settle()
     system.sender.send_raw(poison(300))
-    reason = refusal(worker)
+    reason = worker.refusal()
     assert "can't be read" in reason
     assert "AUDIENCE_POISON_RATIO" in reason
     report.add("100 % poison", system.outcome(), changes=500)
@@ -117,50 +105,14 @@ def test_a_stream_of_poison_stops_the_worker_which_says_what_to_do(system: Syste
     report.add("100 % poison", system.outcome_at_rest(), changes=200)
 
 
-def begin_anew(system: System, load: Load, count: int) -> None:
-    """Do what a refusal asks for: empty Redis, and start again over the new topic."""
-    system.client.flushall()
-    system.begin()
-    system.sender.send(load.records(count))
-    system.start("indexer")
-    system.start("worker")
-
-
-def test_a_recreated_topic_is_refused_and_changes_nothing(system: System, report: Report) -> None:
-    worker = system.start("worker")
-    system.sender.send(Load(26).records(400))
-    system.settle()
-    assert worker.stop() == 0
-    before = everything(system.client)
-    recreate_topics(system.settings)
-    system.sender.send(Load(27).records(2000))
-    assert "recreated" in refusal(system.start("worker"))
-    assert everything(system.client) == before
-    begin_anew(system, Load(27), 2000)
-    report.add("topic recreated, then Redis emptied", system.outcome_at_rest(), changes=2400)
-
-
-def test_a_topic_that_is_recreated_under_a_running_worker_is_refused_within_seconds(
-    system: System, report: Report
-) -> None:
-    worker = system.start("worker")
-    system.sender.send(Load(28).records(400))
-    system.settle()
-    recreate_topics(system.settings)
-    system.sender.send(Load(29).records(4000))
-    assert "recreated" in refusal(worker)
-    begin_anew(system, Load(29), 100)
-    report.add("topic recreated under a worker, then Redis emptied", system.outcome_at_rest(), changes=4500)
-
-
 def test_another_number_of_shards_is_refused_with_both_numbers(system: System) -> None:
     worker = system.start("worker")
     system.sender.send(Load(30).records(100))
     system.settle()
     assert worker.stop() == 0
-    assert "8 partitions, AUDIENCE_SHARDS is 16" in refusal(system.start("worker", AUDIENCE_SHARDS="16"))
+    assert "8 partitions, AUDIENCE_SHARDS is 16" in system.start("worker", AUDIENCE_SHARDS="16").refusal()
     recreate_topics(system.settings.model_copy(update={"shards": 16}))
-    assert "8 shards, AUDIENCE_SHARDS is 16" in refusal(system.start("worker", AUDIENCE_SHARDS="16"))
+    assert "8 shards, AUDIENCE_SHARDS is 16" in system.start("worker", AUDIENCE_SHARDS="16").refusal()
 
 
 def test_a_log_that_begins_after_the_stored_offset_is_refused_until_the_loss_is_accepted(
@@ -177,7 +129,7 @@ def test_a_log_that_begins_after_the_stored_offset_is_refused_until_the_loss_is_
     system.log.read()
     begins = {shard: (stored[shard] + end) // 2 for shard, end in system.log.ends.items()}
     delete_records(system, begins)
-    assert "--accept-partial-rebuild" in refusal(system.start("worker"))
+    assert "--accept-partial-rebuild" in system.start("worker").refusal()
     system.log.forget(stored, begins)
     system.start("worker --accept-partial-rebuild")
     report.add("log begins after the stored offset, loss accepted", system.outcome_at_rest(), changes=1200)
@@ -189,7 +141,7 @@ def test_an_empty_redis_is_not_rebuilt_from_half_a_log_until_that_is_accepted(sy
     system.log.read()
     begins = {shard: end // 2 for shard, end in system.log.ends.items()}
     delete_records(system, begins)
-    assert "--accept-partial-rebuild" in refusal(system.start("worker"))
+    assert "--accept-partial-rebuild" in system.start("worker").refusal()
     system.log.forget(dict.fromkeys(begins, 0), begins)
     system.start("worker --accept-partial-rebuild")
     report.add("rebuild from half a log, loss accepted", system.outcome_at_rest(), changes=1200)
@@ -212,7 +164,7 @@ def test_records_that_retention_deletes_before_a_running_worker_reads_them(
     system.sender.send(Load(34).records(400))
     worker.thaw()
     if not accepted:
-        assert "--accept-partial-rebuild" in refusal(worker)
+        assert "--accept-partial-rebuild" in worker.refusal()
         report.add("retention overtakes a running worker", system.outcome(), changes=2800)
         return
     system.settle()
@@ -221,15 +173,3 @@ def test_records_that_retention_deletes_before_a_running_worker_reads_them(
     for event in skipped:
         system.log.forget({event["shard"]: event["first"]}, {event["shard"]: event["following"]})
     report.add("retention overtakes a running worker, loss accepted", system.outcome_at_rest(), changes=2800)
-
-
-def test_a_stored_offset_beyond_the_logs_end_is_refused(system: System) -> None:
-    system.sender.send(Load(34).records(100))
-    worker = system.start("worker")
-    system.settle()
-    assert worker.stop() == 0
-    for shard, offset in system.offsets().items():
-        system.client.hset(f"{{s{shard}}}:o", "offset", offset + 1000)
-    before = everything(system.client)
-    assert "which the log does not hold" in refusal(system.start("worker"))
-    assert everything(system.client) == before

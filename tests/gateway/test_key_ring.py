@@ -6,12 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from redis.exceptions import NoPermissionError
 
+from audience_core.errors import RedisUnavailable
 from audience_core.redis import keys
 from audience_core.redis.connect import connect_async
-from audience_core.redis.control import ControlStore, NewKey
+from audience_core.redis.control import ControlStore, KeyRecord, NewKey
 from audience_core.settings import CoreSettings
-from ingest_gateway.caches import KeyRing
+from ingest_gateway.caches import KeyRing, refresh_forever
 
 PEPPER = b"pepper-of-the-tests"
 Step = Callable[["Ring"], Awaitable[None]]
@@ -53,18 +55,29 @@ class Ring:
         return found["status"] if found else None
 
 
-async def _after(redis_url: str, grace: timedelta, steps: list[Step]) -> list[str | None]:
-    client = connect_async(CoreSettings(redis_url=redis_url))
-    try:
-        ring = Ring(client, grace)
+def _play(redis_url: str, grace: timedelta, scene: Callable[[Ring], Awaitable[None]]) -> None:
+    async def play() -> None:
+        client = connect_async(CoreSettings(redis_url=redis_url))
+        try:
+            await scene(Ring(client, grace))
+        finally:
+            await client.aclose()
+
+    asyncio.run(play())
+
+
+def _after(redis_url: str, grace: timedelta, steps: list[Step]) -> list[str | None]:
+    seen: list[str | None] = []
+
+    async def scene(ring: Ring) -> None:
         await ring.create()
-        seen = [await ring.status()]
+        seen.append(await ring.status())
         for step in steps:
             await step(ring)
             seen.append(await ring.status())
-        return seen
-    finally:
-        await client.aclose()
+
+    _play(redis_url, grace, scene)
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -81,11 +94,54 @@ async def _after(redis_url: str, grace: timedelta, steps: list[Step]) -> list[st
     ids=lambda steps: "-".join(step.__name__ for step in steps) if isinstance(steps, list) else steps,
 )
 def test_a_revoked_key_is_revoked_at_once_and_for_good(redis_url: str, steps: list[Step], expected: str) -> None:
-    seen = asyncio.run(_after(redis_url, timedelta(days=1), steps))
+    seen = _after(redis_url, timedelta(days=1), steps)
     assert seen[0] == "active"
     assert seen[-1] == expected
 
 
+def test_a_key_that_is_revoked_while_it_is_looked_up_is_revoked(redis_url: str) -> None:
+    async def scene(ring: Ring) -> None:
+        await ring.create()
+        control, look_up = ring.control, ring.control.key_record
+
+        async def late(digest: str) -> KeyRecord | None:
+            found = await look_up(digest)
+            await ring.revoke()
+            await ring.keys.refresh()
+            return found
+
+        ring.keys = KeyRing(control, PEPPER)
+        control.key_record = late  # type: ignore[method-assign]
+        found = await ring.keys.find(ring.key["secret"])
+        assert found is not None
+        assert found["status"] == "revoked"
+
+    _play(redis_url, timedelta(days=1), scene)
+
+
+def test_keys_are_read_again_after_any_fault_and_each_kind_is_told_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    faults: list[Exception | None] = [
+        RedisUnavailable("away"),
+        RedisUnavailable("away"),
+        NoPermissionError("no right"),
+        NoPermissionError("no right"),
+        None,
+        RedisUnavailable("away"),
+    ]
+
+    async def refresh() -> None:
+        if not faults:
+            raise asyncio.CancelledError
+        if (fault := faults.pop(0)) is not None:
+            raise fault
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(refresh_forever("keys", refresh, 0))
+    assert capsys.readouterr().out.count("cache_not_refreshed") == 3
+
+
 def test_a_rotated_key_ends_with_its_grace_though_redis_went_back_behind_the_rotation(redis_url: str) -> None:
-    seen = asyncio.run(_after(redis_url, timedelta(0), [Ring.rotate, Ring.restore]))
+    seen = _after(redis_url, timedelta(0), [Ring.rotate, Ring.restore])
     assert seen == ["active", "revoked", "revoked"]

@@ -65,11 +65,11 @@ def test_an_audience_that_is_removed_or_was_never_subscribed_has_no_members(tota
     assert Totals(counts=totals.counts).total(AUDIENCE) == 0
 
 
-def test_a_shard_s_own_counts_replace_earlier_ones_and_later_ones_only_when_redis_went_back(totals: Totals) -> None:
+def test_a_shard_s_own_counts_replace_earlier_ones_and_those_of_offsets_that_it_has_not_reached(totals: Totals) -> None:
     totals.count(count(5, offset=9))
-    assert totals.replace_shard(0, {("demo", 7, 0): 2}, 8, whatever_offset=False) == set()
+    assert totals.replace_shard(0, {("demo", 7, 0): 2}, 7, reached=9) == set()
     assert totals.total(AUDIENCE) == 5
-    assert totals.replace_shard(0, {("demo", 7, 0): 2}, 8, whatever_offset=True) == {AUDIENCE}
+    assert totals.replace_shard(0, {("demo", 7, 0): 2}, 7, reached=8) == {AUDIENCE}
     assert totals.total(AUDIENCE) == 2
-    assert totals.replace_shard(0, {}, 10, whatever_offset=False) == {AUDIENCE}
+    assert totals.replace_shard(0, {}, 10, reached=10) == {AUDIENCE}
     assert totals.total(AUDIENCE) == 0

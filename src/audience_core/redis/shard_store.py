@@ -115,8 +115,8 @@ class ShardStore:
         if reply[0] == "TOPIC":
             raise ShardRefused(
                 f"shard {shard}: its state was read from topic id {reply[1]}, the topic now has id {topic_id}; it was "
-                "recreated. Delete the shards' keys in Redis ({s*}:*) to rebuild from the new topic, or point the "
-                "worker at the old one"
+                "recreated. Point the worker at the old topic, or run `audience-stream reset-offsets` to go on with "
+                "this one"
             )
         entered, left, unchanged, stale, suppressed, erased = reply[1]
         counts = {_parse_field(field): int(count) for field, count in zip(reply[2], reply[3], strict=True)}
