@@ -193,8 +193,8 @@ async def _serve_from(
     producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
     tracing = open_tracing(settings, "gateway")
     wired = _wire(settings, client, producer, tracing, part)
+    server = _server(wired.gateway, settings, tls)  # first: what can't be read ends this before anything runs
     tasks = wired.start()
-    server = _server(wired.gateway, settings, tls)
     stop.hand_over_to(server)
     if part is not None:
         part.serves()
