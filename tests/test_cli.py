@@ -155,12 +155,13 @@ def test_deleting_the_state_keeps_the_erased_and_can_be_taken_up_again(tmp_path:
         client.hset("accounts", "shop", "{}")
         unsure = run("reset-offsets", "--delete-state", **settings)
         assert (unsure.returncode, client.scard("{s2}:m:shop:v 1")) == (1, 1)
+        assert "Abort" in unsure.stderr
         client.hset("{s3}:o", "topic", "reset-offsets")  # as a deletion does at first, which is interrupted then
         half = run("reset-offsets", **settings)
         assert half.returncode == 1
         assert "interrupted" in half.stderr
         done = run("reset-offsets", "--delete-state", "--yes", "--json", **settings)
-        assert json.loads(done.stdout) == {"shards": 8, "deleted_keys": 2}, done.stderr
+        assert json.loads(done.stdout) == {"shards": 8, "deleted_keys": 2, "incomplete_logs": 0}, done.stderr
         assert set(client.scan_iter()) == {"{s2}:o", "{s2}:x:shop:v-2", "{s2}:y:shop:e-mail", "accounts"}
         assert client.hgetall("{s2}:o") == {"erased": "5"}
         assert run("reset-offsets", **settings).returncode == 0

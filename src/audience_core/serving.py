@@ -27,7 +27,13 @@ def tls_options(settings: CoreSettings) -> dict[str, Any]:
 async def serve_unless(server: uvicorn.Server, listener: socket.socket, watch: Coroutine[Any, Any, NoReturn]) -> None:
     """Serve until the server is told to stop, or until `watch` raises: that stops it too, and is raised at the end."""
     watching = asyncio.create_task(watch)
-    watching.add_done_callback(lambda _: setattr(server, "should_exit", True))
+
+    def end(watched: "asyncio.Task[NoReturn]") -> None:
+        server.should_exit = True
+        if not watched.cancelled():
+            watched.exception()  # looked at, or asyncio complains should the server raise something first
+
+    watching.add_done_callback(end)
     try:
         await server.serve(sockets=[listener])
     finally:

@@ -2,7 +2,7 @@
 
 As Kafka's own `kafka-consumer-groups --reset-offsets --to-earliest`, for offsets that stand in Redis. What Redis holds
 stays and the log is applied over it: the newest change of a visitor wins, whichever of the two has it, erased visitors
-stay erased, and members from before the log's start stay members.
+stay erased, and members from before the log's start stay members (ADR 17 has the limits).
 """
 
 import json
@@ -39,7 +39,8 @@ def reset_offsets(
     """Let the workers read every shard's log from its start again, over what Redis holds.
 
     For a worker that refuses because the topic was recreated, or because the log lost its end. Until the lag is 0 again
-    segments may be out of date. May be interrupted and run again.
+    segments may be out of date. May be interrupted and run again; run it again, too, when a worker finds that retention
+    has moved the log's start meanwhile.
 
     Example: audience-stream reset-offsets
     """
@@ -53,9 +54,16 @@ def reset_offsets(
         check_shard_count(client, settings.shards)
         deleted = _delete_state(client, settings.shards) if delete_state else 0
         _reset(client, topic_id, starts)
-    result = {"shards": settings.shards, "deleted_keys": deleted}
-    read_from = f"every shard ({settings.shards}) is read from its log's start"
-    typer.echo(json.dumps(result) if as_json else f"{read_from}; {deleted} keys were deleted")
+    incomplete = sum(start > 0 for start in starts.values()) if delete_state else 0
+    if as_json:
+        typer.echo(json.dumps({"shards": settings.shards, "deleted_keys": deleted, "incomplete_logs": incomplete}))
+        return
+    typer.echo(f"every shard ({settings.shards}) is read from its log's start; {deleted} keys were deleted")
+    if incomplete:
+        typer.echo(
+            f"the logs of {incomplete} shards do not go back to their beginning: their workers refuse until they are "
+            "started with --accept-partial-rebuild"
+        )
 
 
 def _reset(client: Any, topic_id: str, starts: dict[int, int]) -> None:
@@ -64,7 +72,7 @@ def _reset(client: Any, topic_id: str, starts: dict[int, int]) -> None:
         stands = {shard: client.hmget(keys.offset(shard), ["topic", "offset"]) for shard in starts}
         if any(topic == _NOBODYS_TOPIC for topic, _ in stands.values()):
             raise ShardRefused(
-                "a reset-offsets --delete-state was interrupted, so part of the state is gone: run that again"
+                "a reset-offsets --delete-state was interrupted, so part of the state may be gone: run that again"
             )
         for shard, (_, offset) in stands.items():
             if offset is not None:

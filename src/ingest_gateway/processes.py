@@ -184,7 +184,7 @@ class Processes:
     def _ended(self, slot: _Slot, code: int) -> None:
         slot.ended()
         if self._stopping:
-            self._code = self._code or (code if code >= 0 else 128 - code)
+            self._code = self._code or (1 if code == REFUSED else code if code >= 0 else 128 - code)
         elif code == REFUSED:
             self._code = 1
             self._stop()

@@ -212,7 +212,8 @@ class Shards:
         if stored.offset < low and not self._accept_partial:
             raise ShardRefused(
                 f"shard {number}: Redis stands at offset {stored.offset}, the log starts at {low}; retention deleted "
-                "what lies between. Restore a newer backup, or start with --accept-partial-rebuild"
+                "what lies between. Restore a newer backup, run `audience-stream reset-offsets` again if you just did, "
+                "or start with --accept-partial-rebuild"
             )
         _tell_skipped(number, stored.offset, low)
         return Shard(number, stored.offset, max(stored.offset, low))

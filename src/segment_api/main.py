@@ -69,6 +69,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._before_start()  # here, where a signal is heard already
+        if self.should_exit:
+            return
         await super().startup(sockets)
         for listener in sockets or ():
             log.info("api_listening", port=listener.getsockname()[1])

@@ -9,7 +9,13 @@ from typing import Self
 
 from audience_core.codec import Codec
 from audience_core.domain.partitioning import shard_of, visitor_key
-from audience_core.domain.records import AudienceChange, AudienceSubscription, MembershipChange, VisitorErased
+from audience_core.domain.records import (
+    AudienceChange,
+    AudienceSubscription,
+    IdentitiesErased,
+    MembershipChange,
+    VisitorErased,
+)
 from audience_core.errors import RetryableError
 from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.settings import CoreSettings
@@ -91,6 +97,14 @@ class Sender:
     def send_raw(self, outgoing: list[Outgoing]) -> None:
         """Publish anything and wait."""
         self.producer.send_and_wait(outgoing, 15)
+
+    def erase_identities(self, account: str, identities: list[str]) -> None:
+        """Publish an erasure by identity, which goes to every shard."""
+        asked = IdentitiesErased(
+            account=account, identities=identities, received_at=now_ms(), request_id=str(uuid.uuid4())
+        )
+        self.send_raw(self._records.identities_erased(asked))
+        self.acknowledged.add(asked["request_id"])
 
     def subscribe(self, state: AudienceSubscription) -> None:
         """Publish the state of a subscription."""

@@ -16,6 +16,11 @@ def everything(client: Any) -> dict[str, bytes | None]:
     return {key: client.dump(key) for key in client.scan_iter(match="{s*}:[mcoij]*", count=1000)}
 
 
+def erasures(client: Any) -> dict[str, dict[str, str]]:
+    """What is known of every erasure: what each shard has deleted."""
+    return {key: client.hgetall(key) for key in client.scan_iter(match="erasures:*")}
+
+
 @pytest.mark.parametrize("options", [(), DELETE_STATE], ids=["kept", "deleted"])
 def test_a_new_log_counts_over_the_state_once_offsets_are_reset_and_the_erased_stay_erased(
     system: System, report: Report, options: tuple[str, ...]
@@ -72,10 +77,17 @@ def test_a_topic_that_is_recreated_under_a_running_worker_is_refused_within_seco
 
 def test_a_stored_offset_beyond_the_logs_end_is_refused_until_offsets_are_reset(system: System, report: Report) -> None:
     system.start("indexer")
-    system.sender.send(Load(34).records(100))
+    records = Load(34).records(100)
+    known = next(record for record in records if record["identities"])
+    system.sender.send(records)
     worker = system.start("worker")
     system.settle()
+    system.sender.erase_identities(known["account"], known["identities"])
+    system.sender.send([erasure(records[0]["account"], records[0]["mpid"])])
+    assert system.outcome_at_rest().lost == 0
     assert worker.stop() == 0
+    receipts = erasures(system.client)
+    assert len(receipts) == 2
     for shard, offset in system.offsets().items():
         system.client.hset(f"{{s{shard}}}:o", "offset", offset + 1000)
     before = everything(system.client)
@@ -83,4 +95,5 @@ def test_a_stored_offset_beyond_the_logs_end_is_refused_until_offsets_are_reset(
     assert everything(system.client) == before
     system.run("reset-offsets")
     system.start("worker")
-    report.add("stored offset beyond the log's end, offsets reset", system.outcome_at_rest(), changes=100)
+    report.add("stored offset beyond the log's end, offsets reset", system.outcome_at_rest(), changes=102)
+    assert erasures(system.client) == receipts

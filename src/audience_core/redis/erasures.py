@@ -1,8 +1,9 @@
 """Erasures: what was asked for, and what each shard has deleted. Numbers only; nothing of the person is kept here.
 
 A shard's receipt is written by the apply script, in the same step as the deletion, into a list of the shard. The worker
-publishes it, notes it under the request and then takes it off the list; a crash between these repeats a note that says
-the same again, since it is named by the shard and the erasure's offset.
+publishes it, notes it under the request and then takes it off the list. A note is named by the shard and the erasure's
+offset, and the first one stays: a crash between these repeats it, and a log that is read once more (ADR 17) finds
+nothing left to delete.
 """
 
 import json
@@ -61,7 +62,7 @@ class ReceiptStore:
         for receipt in receipts:
             key = keys.erasure(receipt.account, receipt.request_id)
             numbers = f"{receipt.kind} {receipt.visitors} {receipt.memberships} {receipt.identities}"
-            notes.hset(key, f"{shard}:{receipt.offset}", numbers)
+            notes.hsetnx(key, f"{shard}:{receipt.offset}", numbers)  # read once more there was nothing left to delete
             notes.expire(key, KEPT_S)
             taken.lrem(keys.receipts(shard), 1, receipt.text)
         with redis_faults("noting an erasure"):
