@@ -172,47 +172,32 @@ def _wire(
 async def _serve(
     settings: GatewaySettings, listener: socket.socket, tls: dict[str, Any], stop: _Stop, part: Part | None
 ) -> None:
-    client = connect_async(settings)
-    try:
+    async with contextlib.aclosing(connect_async(settings)) as client:
         watch = ShardCountWatch(client, settings.shards)
         await watch.ask()
-        await _serve_from(client, watch, settings, listener, tls, stop, part)
-    finally:
-        await client.aclose()
-
-
-async def _serve_from(
-    client: AsyncRedis,
-    watch: ShardCountWatch,
-    settings: GatewaySettings,
-    listener: socket.socket,
-    tls: dict[str, Any],
-    stop: _Stop,
-    part: Part | None,
-) -> None:
-    producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
-    tracing = open_tracing(settings, "gateway")
-    wired = _wire(settings, client, producer, tracing, part)
-    server = _server(wired.gateway, settings, tls)  # first: what can't be read ends this before anything runs
-    tasks = wired.start()
-    stop.hand_over_to(server)
-    if part is not None:
-        part.serves()
-    log.info("gateway_listening", port=listener.getsockname()[1])
-    spare_the_collector()
-    try:
-        await serve_unless(server, listener, watch.forever())
-    finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(RedisUnavailable):
-            await wired.activity_log.flush(everything=True)
-        left = await asyncio.to_thread(producer.close)
-        if left:
-            log.warning("records_left_unacknowledged", count=left)
-        await wired.outlet.close()
-        if tracing is not None:
-            await asyncio.to_thread(tracing.close)
+        producer = RecordProducer(settings, "gateway", linger_ms=LINGER_MS)
+        tracing = open_tracing(settings, "gateway")
+        wired = _wire(settings, client, producer, tracing, part)
+        server = _server(wired.gateway, settings, tls)  # first: what can't be read ends this before anything runs
+        tasks = wired.start()
+        stop.hand_over_to(server)
+        if part is not None:
+            part.serves()
+        log.info("gateway_listening", port=listener.getsockname()[1])
+        spare_the_collector()
+        try:
+            await serve_unless(server, listener, watch.forever())
+        finally:
+            for task in tasks:
+                task.cancel()
+            with contextlib.suppress(RedisUnavailable):
+                await wired.activity_log.flush(everything=True)
+            left = await asyncio.to_thread(producer.close)
+            if left:
+                log.warning("records_left_unacknowledged", count=left)
+            await wired.outlet.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
 
 def _server(gateway: Gateway, settings: GatewaySettings, tls: dict[str, Any]) -> uvicorn.Server:

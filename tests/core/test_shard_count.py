@@ -173,9 +173,10 @@ def test_a_service_that_is_told_to_stop_while_redis_does_not_answer_ends_with_0(
     assert "Traceback" not in log.read_text()
 
 
-def test_dead_letters_are_not_put_back_into_other_shards(client: Redis, redis_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["dlq replay", "verify"])
+def test_no_command_looks_into_other_shards(client: Redis, redis_url: str, tmp_path: Path, command: str) -> None:
     claim_shard_count(client, 4)
     log = tmp_path / "log"
-    with service("dlq replay", redis_url, log) as process:
+    with service(command, redis_url, log) as process:
         assert process.wait(30) == 1
     assert "audience-stream: Redis holds state of 4 shards" in log.read_text()

@@ -113,6 +113,9 @@ def test_another_number_of_shards_is_refused_with_both_numbers(system: System) -
     assert "8 partitions, AUDIENCE_SHARDS is 16" in system.start("worker", AUDIENCE_SHARDS="16").refusal()
     recreate_topics(system.settings.model_copy(update={"shards": 16}))
     assert "8 shards, AUDIENCE_SHARDS is 16" in system.start("worker", AUDIENCE_SHARDS="16").refusal()
+    indexer = system.start("indexer", AUDIENCE_SHARDS="16")
+    assert indexer.wait() == 1
+    assert "8 shards, AUDIENCE_SHARDS is 16" in indexer.tail()
 
 
 def test_a_log_that_begins_after_the_stored_offset_is_refused_until_the_loss_is_accepted(

@@ -189,16 +189,21 @@ def test_a_fault_ends_the_connection_and_is_told() -> None:
     talk(scene)
 
 
+def held_until(go_on: asyncio.Event) -> Callable[[str], Awaitable[SegmentsAnswer]]:
+    """A reader that answers once it may."""
+
+    async def slow(path: str) -> SegmentsAnswer:
+        await go_on.wait()
+        return await read(path)
+
+    return slow
+
+
 @pytest.mark.parametrize("goes", [False, True])
 def test_a_stop_lets_the_read_at_hand_end_and_a_client_that_goes_gets_nothing(goes: bool) -> None:
     async def scene() -> None:
         go_on = asyncio.Event()
-
-        async def slow(path: str) -> SegmentsAnswer:
-            await go_on.wait()
-            return await read(path)
-
-        connection = direct(slow)
+        connection = direct(held_until(go_on))
         connection.protocol.data_received(b"GET /accounts/acme/segments/1 HTTP/1.1\r\nHost: api\r\n\r\n")
         connection.protocol.shutdown()
         await asyncio.sleep(0)
@@ -219,12 +224,7 @@ def test_a_stop_lets_the_read_at_hand_end_and_a_client_that_goes_gets_nothing(go
 def test_the_body_of_a_read_is_not_kept_and_what_follows_is_read() -> None:
     async def scene() -> None:
         go_on = asyncio.Event()
-
-        async def slow(path: str) -> SegmentsAnswer:
-            await go_on.wait()
-            return await read(path)
-
-        connection = direct(slow)
+        connection = direct(held_until(go_on))
         connection.protocol.data_received(
             b"GET /accounts/acme/segments/1 HTTP/1.1\r\nHost: api\r\nContent-Length: 300000\r\n\r\n"
         )
