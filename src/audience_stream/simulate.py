@@ -16,7 +16,7 @@ from audience_core.errors import AudienceError, PermanentError
 from audience_stream.mparticle import Load, Plan, Planned
 
 RETRIED = {408, 429, 500, 502, 503, 504}
-TRIES = 12
+GET_TRIES = 12
 SENDERS = 16
 _AGO_MS = 3_600_000
 
@@ -41,15 +41,20 @@ class Simulation:
         messages = self.plan.messages()
         task = progress.add_task("sending", total=len(messages))
         queue: asyncio.Queue[Planned | None] = asyncio.Queue(maxsize=SENDERS)
-        senders = [asyncio.create_task(self._sender(queue, progress, task)) for _ in range(SENDERS)]
         started, rate = time.monotonic(), self._options["rate"]
-        for n, message in enumerate(messages):
-            if rate:
-                await asyncio.sleep(max(0.0, started + n / rate - time.monotonic()))
-            await queue.put(message)
-        for _ in senders:
-            await queue.put(None)
-        await asyncio.gather(*senders)
+        try:
+            # a group: with senders that gave up, nobody would take what is put into the queue
+            async with asyncio.TaskGroup() as senders:
+                for _ in range(SENDERS):
+                    senders.create_task(self._sender(queue, progress, task))
+                for n, message in enumerate(messages):
+                    if rate:
+                        await asyncio.sleep(max(0.0, started + n / rate - time.monotonic()))
+                    await queue.put(message)
+                for _ in range(SENDERS):
+                    await queue.put(None)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         return len(messages)
 
     async def _sender(self, queue: "asyncio.Queue[Planned | None]", progress: Progress, task: Any) -> None:
@@ -74,7 +79,8 @@ class Simulation:
 
     async def _send_body(self, body: dict[str, Any]) -> dict[str, Any]:
         """Send with mParticle's rules: some statuses are tried again with exponential back-off, others never."""
-        for attempt in range(TRIES):
+        tries = self._options["tries"]
+        for attempt in range(tries):
             try:
                 answer = await self._client.post(f"{self._options['gateway_url']}/firehose", json=body)
             except httpx.TransportError:
@@ -87,7 +93,7 @@ class Simulation:
                 raise PermanentError(f"the gateway answered {status}, which mParticle never sends again: {answer.text}")
             self.retries += 1
             await asyncio.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-        raise PermanentError(f"the gateway took no message in {TRIES} tries (last status {status or 'no answer'})")
+        raise PermanentError(f"the gateway took no message in {tries} tries (last status {status or 'no answer'})")
 
     async def count_differences(self, deadline_s: float) -> int:
         """Sum of differences between the listing's counts and the model; waits for them to settle."""
@@ -139,7 +145,7 @@ class Simulation:
         return differences
 
     async def _get(self, url: str, **options: Any) -> httpx.Response | None:
-        for _ in range(TRIES):
+        for _ in range(GET_TRIES):
             try:
                 answer = await self._client.get(url, **options)
             except httpx.TransportError:
@@ -187,6 +193,7 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="share of messages sent twice")] = 0.2,
     disorder: Annotated[float, typer.Option(min=0, max=1, help="share of messages that arrive late")] = 0.2,
     rate: Annotated[float, typer.Option(min=0, help="messages a second; 0 = as fast as they are answered")] = 0,
+    tries: Annotated[int, typer.Option(min=1, help="how often a message is sent before the run gives up")] = 12,
     seed: Annotated[int, typer.Option(help="the same seed sends the same messages")] = 1,
     settle: Annotated[float, typer.Option(help="seconds that the counts may take to settle")] = 60,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
@@ -202,6 +209,7 @@ def simulate(  # noqa: PLR0913 - one parameter an option
         "gateway_url": gateway_url.rstrip("/"),
         "api_url": api_url.rstrip("/"),
         "rate": rate,
+        "tries": tries,
         "settle": settle,
     }
     load = Load(profiles, audiences, changes, per_message, duplicates, disorder, seed)
