@@ -156,7 +156,8 @@ def test_without_a_spool_an_outage_is_503_and_a_sender_that_repeats_loses_nothin
     with start_stack() as stack:
         assert stack.subscribe(7002).status_code == 200
         arguments = ["simulate", "--json", "--profiles", "200", "--changes", "1500", "--rate", "150", "--seed", "4"]
-        arguments += ["--tries", str(12 + int(OUTAGE_S / 3))]  # pauses grow to 5 s: they outlast the outage
+        # the default, unless the outage is long: the pauses grow to 5 s, and those of the tries must outlast it
+        arguments += ["--tries", str(max(12, int(OUTAGE_S / 2)))]
         urls = ["--gateway-url", stack.ready["gateway_url"], "--api-url", stack.ready["api_url"]]
         secrets = ["--api-key", stack.ready["api_key"], "--admin-token", stack.ready["admin_token"]]
         with ThreadPoolExecutor() as pool:
