@@ -242,7 +242,9 @@ class Shards:
         self.progress.gone(numbers)
         gone = [number for number in numbers if self.taken.pop(number, None) is not None]
         if gone:
-            consumer.incremental_unassign([TopicPartition(CHANGES, number) for number in gone])
+            partitions = [TopicPartition(CHANGES, number) for number in gone]
+            consumer.resume(partitions)  # a pause outlives the assignment: given back, such a shard would stand still
+            consumer.incremental_unassign(partitions)
         else:
             consumer.incremental_unassign([])
         metrics.WORKER_SHARDS.set(len(self.taken))

@@ -65,6 +65,18 @@ class Process:
         """How many shards it has taken, all in all."""
         return sum(len(event["shards"]) for event in self.events("shards_taken"))
 
+    def shards(self) -> set[int]:
+        """Those that it has now, by its log."""
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        owned: set[int] = set()
+        for event in events:
+            if event["event"] == "shards_taken":
+                owned |= {int(number) for number in event["shards"]}
+            elif event["event"] == "shards_revoked":
+                owned -= set(event["shards"])
+        return owned
+
     def send(self, number: int) -> None:
         """Send a signal."""
         self._process.send_signal(number)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from audience_core.errors import KafkaUnavailable
+from audience_core.kafka.admin import TopicAdmin
+from audience_core.topics import CHANGES
 from tests.faults.conftest import Make, Report
 from tests.faults.firehose import Firehose, make_keys
 from tests.faults.load import ACCOUNTS, Load
@@ -70,6 +73,29 @@ def test_all_brokers_gone_and_back(on_three: System, three_nodes: KafkaCluster, 
         eventually(lambda: stream.sent > sent + 400, 120)
     report.add("all brokers killed and back", on_three.outcome_at_rest(), changes=stream.sent)
     assert worker.stop() == 0
+
+
+def test_the_offsets_of_a_topic_are_told_again_once_it_has_new_leaders(
+    on_three: System, three_nodes: KafkaCluster
+) -> None:
+    admin, shards = TopicAdmin(on_three.settings), list(range(on_three.settings.shards))
+    wrong: list[dict[int, int]] = []
+
+    def told() -> bool:
+        try:
+            starts = admin.starts(CHANGES, shards)
+        except KafkaUnavailable:
+            return False
+        if starts != dict.fromkeys(shards, 0):
+            wrong.append(starts)
+        return True
+
+    eventually(told, 30)
+    three_nodes.nodes[0].kill()
+    eventually(told, 60, False)
+    eventually(told, 60)
+    three_nodes.start_again()
+    assert not wrong
 
 
 def test_a_rolling_restart_of_everything(on_three: System, three_nodes: KafkaCluster, report: Report) -> None:

@@ -1,12 +1,14 @@
 """Workers that die, freeze, come and go."""
 
 import signal
+import time
 
 import pytest
 
 from tests.faults.conftest import Report
 from tests.faults.faulty_worker import POINTS
 from tests.faults.load import Load, erasure
+from tests.faults.redis_servers import RedisServer
 from tests.faults.system import System
 from tests.pipeline.running import eventually
 
@@ -92,3 +94,26 @@ def test_the_last_records_of_a_shard_that_the_client_loses_are_read_again(system
     system.sender.send(records)
     system.start("worker", "dropped:1:KILL")
     report.add("the client loses the newest batch", system.outcome_at_rest(), changes=len(records))
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_shards_that_come_back_to_a_worker_that_waited_for_redis_are_read_on(
+    system: System, redis_at: RedisServer, report: Report, protocol: str
+) -> None:
+    system.environment["AUDIENCE_KAFKA_GROUP_PROTOCOL"] = protocol
+    system.start("indexer")
+    workers = [system.start("worker") for _ in range(2)]
+    eventually(lambda: [len(worker.shards()) for worker in workers], 60, [4, 4])
+    with system.stream(7) as stream:
+        eventually(lambda: stream.sent > 400, 30)
+        redis_at.freeze()
+        eventually(lambda: all(worker.saw("retrying") for worker in workers), 30)
+        for worker in workers:  # each one's shards go to the other, and come back
+            worker.send(signal.SIGSTOP)
+            time.sleep(4)  # the fault itself: a session is over after 2 or 3 s
+            worker.thaw()
+            eventually(lambda worker=worker: worker.saw("shards_revoked"), 30)  # type: ignore[misc]
+        redis_at.thaw()
+        sent = stream.sent
+        eventually(lambda: stream.sent > sent + 400, 30)
+    report.add(f"shards moved while Redis is away, {protocol} protocol", system.outcome_at_rest(), changes=stream.sent)

@@ -276,6 +276,13 @@ MUTANTS = (
         "tests/membership_worker/test_lost_answers.py::test_the_receipt_of_an_erasure_does_not_wait_for_the_next_batch",
     ),
     Mutant(
+        "pause ends with the assignment",
+        "membership_worker/shards.py",
+        "            consumer.resume(partitions)",
+        "            pass",
+        "tests/simulation/test_simulation.py::test_no_interleaving_of_services_and_faults_loses_invents_or_drifts",
+    ),
+    Mutant(
         "segments: present epoch alone",
         "segment_api/rows.py",
         'state["status"] == "ACTIVE" and state["epoch"] == epoch',

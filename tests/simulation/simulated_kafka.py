@@ -219,9 +219,8 @@ class GroupConsumer:
         self._positions |= {partition.partition: partition.offset for partition in partitions}
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:
+        for partition in partitions:  # one that is paused stays so, as with librdkafka, and is when it comes back
             self._positions.pop(partition.partition, None)
-            self._paused.discard(partition.partition)
 
     def seek(self, partition: TopicPartition) -> None:
         self._broker.scheduler.step()

@@ -13,11 +13,14 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from audience_core.errors import KafkaUnavailable, RetryableError, TopicMismatch, TopicMissing
 from audience_core.kafka.client import options
+from audience_core.observability.logging import get_logger
 from audience_core.settings import CoreSettings
 from audience_core.topics import TOPICS, TopicSpec
 
+log = get_logger()
 _TIMEOUT = 10.0
 _OFFSETS_TIMEOUT = 5.0
+_LEADERS_TIMEOUT = 1.0
 # Kafka answers a creation once its controller has decided; each broker learns of it a moment later
 _VISIBLE_WITHIN = 10.0
 
@@ -78,14 +81,30 @@ class TopicAdmin:
 
     def _offsets(self, topic: str, partitions: list[int], which: OffsetSpec) -> dict[int, int]:
         asked = {TopicPartition(topic, partition): which for partition in partitions}
-        found = self._client.list_offsets(asked, request_timeout=_OFFSETS_TIMEOUT)
+        futures = self._client.list_offsets(asked, request_timeout=_OFFSETS_TIMEOUT)
         try:
-            return {partition.partition: int(future.result().offset) for partition, future in found.items()}
+            found = {partition.partition: int(future.result().offset) for partition, future in futures.items()}
         except KafkaException as error:
-            raise KafkaUnavailable(
-                f"Kafka at {self._settings.kafka_bootstrap_servers} (AUDIENCE_KAFKA_BOOTSTRAP_SERVERS) does not tell "
-                f"the offsets of {topic}: {error.args[0].str()}"
-            ) from error
+            self._look_for_leaders(topic)
+            raise self._untold(topic, error.args[0].str()) from error
+        # of a leader that can't be reached there is no error, but an offset that is none
+        if silent := sorted(partition for partition, offset in found.items() if offset < 0):
+            self._look_for_leaders(topic)
+            raise self._untold(topic, f"nobody answers for its partitions {silent}")
+        return found
+
+    def _look_for_leaders(self, topic: str) -> None:
+        """Learn who leads the topic now: after an election the client would ask the former leaders for ever."""
+        try:
+            self._client.list_topics(topic, timeout=_LEADERS_TIMEOUT)
+        except KafkaException as error:
+            log.debug("leaders_not_found", topic=topic, error=error.args[0].str())
+
+    def _untold(self, topic: str, why: str) -> KafkaUnavailable:
+        return KafkaUnavailable(
+            f"Kafka at {self._settings.kafka_bootstrap_servers} (AUDIENCE_KAFKA_BOOTSTRAP_SERVERS) does not tell "
+            f"the offsets of {topic}: {why}"
+        )
 
     def _existing(self) -> dict[str, Any]:
         try:
