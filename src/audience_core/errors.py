@@ -13,6 +13,7 @@ AudienceError
     ├── PoisonLimitExceeded   too many of them: stop and say why
     ├── FencedError           the stored offset is not the one that the worker believed in
     ├── ShardRefused          the log and the stored state do not belong together
+    ├── KafkaRefused          the brokers don't serve such a client, whatever it tries
     ├── TopicMismatch         a topic exists, but not as these settings want it
     ├── NotFound
     ├── AlreadyExists
@@ -83,6 +84,10 @@ class FencedError(PermanentError):
 
 class ShardRefused(PermanentError):
     """A shard's stored state does not fit its log, so applying it would corrupt the state."""
+
+
+class KafkaRefused(PermanentError):
+    """The client says that it can't go on with these brokers."""
 
 
 class TopicMismatch(PermanentError):

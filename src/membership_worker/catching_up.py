@@ -9,7 +9,7 @@ from audience_core.domain.pace import Pace
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import Applied
-from membership_worker.shards import Shard
+from membership_worker.shard import Shard
 
 log = get_logger()
 FAR, NEAR = 10_000, 1_000

@@ -16,9 +16,10 @@ from audience_core.redis.shard_store import ShardStore
 from audience_core.registry import make_codec
 from audience_core.settings import load
 from audience_core.topics import CHANGES
+from membership_worker.consumer import make_consumer
 from membership_worker.progress import Progress
 from membership_worker.settings import WorkerSettings
-from membership_worker.shards import Shards, make_consumer
+from membership_worker.shards import Shards
 from membership_worker.topic_watch import TopicWatch
 from membership_worker.worker import Worker
 

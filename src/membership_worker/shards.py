@@ -6,67 +6,19 @@ rebalance ever waits for Redis. Kafka's own committed offsets are a mirror for l
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from audience_core.errors import KafkaUnavailable, ShardRefused
-from audience_core.kafka.client import options
+from audience_core.errors import KafkaUnavailable, RetryableError, ShardRefused
 from audience_core.observability import metrics
 from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import CHANGES
 from membership_worker.progress import Progress
-from membership_worker.settings import WorkerSettings
+from membership_worker.shard import OUTSIDE_S, Shard
 from membership_worker.topic_watch import TopicWatch
 
 log = get_logger()
-# how soon a member hears of a rebalance: while the group waits for it, shards on their way are read by nobody
-_HEARTBEAT_MS = 500
-_OUTSIDE_S = 20.0  # an election is over by then
-
-
-def make_consumer(settings: WorkerSettings) -> Consumer:
-    """Make the group's consumer; it joins when it subscribes."""
-    config = {
-        "group.id": settings.worker_group,
-        "group.protocol": settings.kafka_group_protocol,
-        "enable.auto.commit": False,
-        # never used: a shard is always read from the offset in Redis; a fetch outside the log must be an error
-        "auto.offset.reset": "error",
-        "fetch.wait.max.ms": 50,
-    }
-    if settings.kafka_group_protocol == "classic":
-        timeout_ms = int(settings.kafka_session_timeout.total_seconds() * 1000)
-        config |= {
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": timeout_ms,
-            "heartbeat.interval.ms": max(100, min(_HEARTBEAT_MS, timeout_ms // 4)),
-        }
-    return Consumer({**config, **options(settings, "worker")})
-
-
-@dataclass
-class Shard:
-    """A shard that is being read."""
-
-    number: int
-    stored: int | None
-    """the offset that Redis is believed to hold once it has applied all that it was sent, None for nothing yet"""
-    position: int
-    """offset of the record that comes next"""
-    hole: int | None = None
-    """where the log went on, when it was read with a hole before"""
-    outside_since: float | None = None
-    """monotonic time since which the log is said not to hold the position"""
-
-    def continues_at(self, offset: int) -> bool:
-        """Whether a batch that begins there leaves nothing out. The log has holes only where records were not ours (a
-        transaction's marks); so one is believed when it is still there after reading again."""
-        if offset in {self.position, self.hole}:
-            return True
-        self.hole = offset
-        return False
 
 
 class Shards:
@@ -92,6 +44,8 @@ class Shards:
         self._accept_partial = accept_partial
         self._watch = watch
         self._waiting: set[int] = set()
+        self.rebalanced = False
+        """whether a rebalance came since the last `fetch_anew`"""
         self.taken: dict[int, Shard] = {}
 
     def subscribe(self) -> None:
@@ -104,13 +58,23 @@ class Shards:
         self._watch.check()
         return bool(self._waiting)
 
+    def fetch_anew(self) -> None:
+        """After a rebalance, fetch what was kept anew from where it stands; to be called with no record in hand.
+
+        The client pauses all while a rebalance waits for its callback. An assignment of ours that comes just then, of
+        shards that waited or are read again, may be taken for the callback's answer before the pause has begun: then
+        nobody ends it. Raises KafkaUnavailable.
+        """
+        self._assign_anew([TopicPartition(CHANGES, number, shard.position) for number, shard in self.taken.items()])
+        self.rebalanced = False
+
     def take_waiting(self) -> list[Shard]:
         """Begin to read all that is assigned but not read yet. Raises RetryableError, ShardRefused."""
         numbers = sorted(self._waiting)
         # all at once, and not through the consumer: there, each question would wait for a fetch of up to 50 ms
-        starts = self._starts(numbers)
+        starts = self._told_starts(numbers)
         self._watch.ask()
-        found = [self._locate(number, starts[number]) for number in numbers]
+        found = [self._locate(number, starts.get(number)) for number in numbers]
         self._consumer.incremental_assign([TopicPartition(CHANGES, shard.number, shard.position) for shard in found])
         self._waiting.clear()
         for shard in found:
@@ -127,22 +91,18 @@ class Shards:
             self.progress.stands(number, offset)
             metrics.WORKER_OFFSET.labels(str(number)).set(offset)
 
-    def rewind(self, number: int) -> None:
-        """Read a shard again from the offset that Redis holds now."""
+    def rewind(self, number: int) -> bool:
+        """Read a shard again from the offset that Redis holds now. Returns whether Kafka told where its log begins."""
+        low = None
         if number in self.taken:
-            low = self._starts([number])[number]
+            low = self._told_starts([number]).get(number)
             self._watch.ask()
             shard = self._locate(number, low)
-            partition = TopicPartition(CHANGES, number, shard.position)
-            try:
-                # not a seek: that is refused while a partition does not fetch, so after just the faults that lead here
-                self._consumer.incremental_unassign([partition])
-                self._consumer.incremental_assign([partition])
-            except KafkaException as error:
-                raise KafkaUnavailable(f"shard {number} can't be read again yet: {error.args[0].name()}") from error
+            self._assign_anew([TopicPartition(CHANGES, number, shard.position)])
             shard.hole = self.taken[number].hole
             self.taken[number] = shard
             self.progress.stands(number, shard.position)
+        return low is not None
 
     def left_out(self) -> list[Shard]:
         """Shards of which the client gave out records that were not worked on, as a poll beside the fetch does; asked
@@ -159,12 +119,13 @@ class Shards:
         shard = self.taken.get(number)
         if shard is None:
             return  # it was given up since
-        self.rewind(number)
-        again, now = self.taken[number], time.monotonic()
+        told = self.rewind(number)
+        again = self.taken[number]
         if again.position > shard.position:
             return
-        again.outside_since = shard.outside_since or now
-        if now - again.outside_since < _OUTSIDE_S:
+        again.outside_since, again.outside_at = shard.outside_since, shard.outside_at
+        lasting = again.outside(time.monotonic())
+        if not told or lasting < OUTSIDE_S:
             log.warning("offset_not_found", shard=number, offset=shard.position)
             return
         raise ShardRefused(
@@ -192,9 +153,29 @@ class Shards:
     def _partitions(self) -> list[TopicPartition]:
         return [TopicPartition(CHANGES, number) for number in self.taken]
 
-    def _locate(self, number: int, low: int) -> Shard:
-        """The shard as it is to be read on, `low` being where its log begins."""
-        stored = self._store.locate(number)
+    def _told_starts(self, numbers: list[int]) -> dict[int, int]:
+        """Where the logs begin, or nothing while a leader is missing: then each is read from where Redis stands, and
+        the fetch says when the log does not reach back to there. So a shard without a leader holds up no other."""
+        try:
+            return self._starts(numbers)
+        except RetryableError as error:
+            log.warning("starts_not_told", shards=numbers, error=str(error))
+            return {}
+
+    def _assign_anew(self, partitions: list[TopicPartition]) -> None:
+        if not partitions:
+            return
+        try:
+            # not a seek: that is refused while a partition does not fetch, so after just the faults that lead here
+            self._consumer.incremental_unassign(partitions)
+            self._consumer.incremental_assign(partitions)
+        except KafkaException as error:
+            numbers = [partition.partition for partition in partitions]
+            raise KafkaUnavailable(f"shards {numbers} can't be read again yet: {error.args[0].name()}") from error
+
+    def _locate(self, number: int, low: int | None) -> Shard:
+        """The shard as it is to be read on, `low` being where its log begins, if that is known."""
+        low, stored = low or 0, self._store.locate(number)
         if stored is None:
             if low > 0 and not self._accept_partial:
                 raise ShardRefused(
@@ -220,6 +201,7 @@ class Shards:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])  # the binding would else fetch from Kafka's own offsets
+        self.rebalanced = True
         metrics.WORKER_REBALANCES.labels("assigned").inc()
         numbers = {partition.partition for partition in partitions}
         self._waiting |= numbers
@@ -237,6 +219,7 @@ class Shards:
         self._give_up(consumer, partitions)
 
     def _give_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.rebalanced = True
         numbers = {partition.partition for partition in partitions}
         self._waiting -= numbers
         self.progress.gone(numbers)

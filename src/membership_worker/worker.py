@@ -13,7 +13,7 @@ from functools import partial
 from confluent_kafka import Consumer, KafkaError, Message
 
 from audience_core.codec import Codec
-from audience_core.errors import FencedError, RetryableError
+from audience_core.errors import FencedError, KafkaRefused, RetryableError
 from audience_core.kafka.consumer import fetch, known_end
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability import metrics
@@ -27,7 +27,8 @@ from membership_worker.decode import PoisonLimit, decode
 from membership_worker.patience import Patience
 from membership_worker.publishing import Publishing, observe
 from membership_worker.settings import WorkerSettings
-from membership_worker.shards import Shard, Shards
+from membership_worker.shard import Shard
+from membership_worker.shards import Shards
 
 log = get_logger()
 _FETCH_S = 0.1
@@ -92,6 +93,8 @@ class Worker:
         self._shards.subscribe()
         while not self._stopping():
             self._progress.turn()
+            if self._shards.rebalanced:
+                self._patiently(self._shards.fetch_anew)
             if self._shards.waiting:
                 self._take_waiting()
             with _READ.time():
@@ -141,6 +144,11 @@ class Worker:
 
     def _note_failure(self, message: Message) -> None:
         error, number = message.error(), message.partition()
+        if error is not None and error.fatal():  # the client has given up all its shards, and will never get any
+            raise KafkaRefused(
+                f"Kafka does not serve this worker as a member of its group: {error.str()}. See whether "
+                "AUDIENCE_KAFKA_GROUP_PROTOCOL is one that brokers and group support, then start again"
+            )
         if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
             self._out_of_range.add(number or 0)
         elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name

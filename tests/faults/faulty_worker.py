@@ -12,6 +12,7 @@ answered   Redis has applied the batch
 published  the counts are with Kafka
 committed  the offset is mirrored
 dropped    the batch is lost by the client, as a fault in it would; no signal is sent
+untold     no leader tells where the logs begin, before the n-th question; no signal is sent
 """
 
 import os
@@ -23,6 +24,8 @@ from typing import Any
 
 from redis.connection import Connection
 
+from audience_core.errors import KafkaUnavailable
+from audience_core.kafka.admin import TopicAdmin
 from audience_core.redis import scripts
 from audience_core.redis.shard_store import ShardStore
 from membership_worker import main
@@ -63,6 +66,8 @@ def lay(name: str, point: Point) -> None:
         _after(Publishing, "publish", point, first=lambda publishing: publishing._producer._producer.flush(5))  # noqa: SLF001
     elif name == "dropped":
         _drop(point)
+    elif name == "untold":
+        _withhold(point)
     elif name == "committed":
         _after(Shards, "commit", point, first=lambda _: time.sleep(0.2))  # it is sent by another thread
     else:
@@ -97,6 +102,19 @@ def _drop(point: Point) -> None:
         return {} if batches and point.is_due() else batches
 
     Worker._fetch = wrapped  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def _withhold(point: Point) -> None:
+    original, told = TopicAdmin.starts, False
+
+    def wrapped(self: TopicAdmin, topic: str, partitions: list[int]) -> dict[int, int]:
+        nonlocal told
+        told = told or point.is_due()
+        if not told:
+            raise KafkaUnavailable("nobody tells")
+        return original(self, topic, partitions)
+
+    TopicAdmin.starts = wrapped  # type: ignore[method-assign]
 
 
 def _around_the_call(point: Point, *, half: bool) -> None:

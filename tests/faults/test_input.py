@@ -22,6 +22,9 @@ def poison(records: int) -> list[Outgoing]:
     return [Outgoing(CHANGES, n % SHARDS, b"acme:1", b"no record of ours") for n in range(records)]
 
 
+UNTOLD = "untold:2:KILL"  # where the logs begin is told when it is asked for a second time
+
+
 def delete_records(system: System, before: dict[int, int]) -> None:
     """Delete what lies before an offset of each shard, as retention does."""
     admin = AdminClient({"bootstrap.servers": system.settings.kafka_bootstrap_servers, "log_level": 0})
@@ -132,7 +135,8 @@ def test_a_log_that_begins_after_the_stored_offset_is_refused_until_the_loss_is_
     system.log.read()
     begins = {shard: (stored[shard] + end) // 2 for shard, end in system.log.ends.items()}
     delete_records(system, begins)
-    assert "--accept-partial-rebuild" in system.start("worker").refusal()
+    for fault in ("", UNTOLD):
+        assert "--accept-partial-rebuild" in system.start("worker", fault).refusal()
     system.log.forget(stored, begins)
     system.start("worker --accept-partial-rebuild")
     report.add("log begins after the stored offset, loss accepted", system.outcome_at_rest(), changes=1200)
@@ -144,10 +148,12 @@ def test_an_empty_redis_is_not_rebuilt_from_half_a_log_until_that_is_accepted(sy
     system.log.read()
     begins = {shard: end // 2 for shard, end in system.log.ends.items()}
     delete_records(system, begins)
-    assert "--accept-partial-rebuild" in system.start("worker").refusal()
+    for fault in ("", UNTOLD):
+        assert "--accept-partial-rebuild" in system.start("worker", fault).refusal()
     system.log.forget(dict.fromkeys(begins, 0), begins)
-    system.start("worker --accept-partial-rebuild")
+    worker = system.start("worker", UNTOLD, AUDIENCE_ACCEPT_PARTIAL_REBUILD="true")
     report.add("rebuild from half a log, loss accepted", system.outcome_at_rest(), changes=1200)
+    assert worker.saw("starts_not_told")
 
 
 @pytest.mark.parametrize("accepted", [False, True])

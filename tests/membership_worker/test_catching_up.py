@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from audience_core.redis.shard_store import Applied
 from membership_worker.catching_up import FAR, NEAR, CatchingUp
-from membership_worker.shards import Shard
+from membership_worker.shard import Shard
 
 
 class Log:

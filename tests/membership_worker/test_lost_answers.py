@@ -1,36 +1,18 @@
 """A worker whose call ran, though its answer never came, tells everything that the call did."""
 
-import math
 import random
-import time
-from itertools import count
-from random import Random
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from audience_core.codec import Codec
-from audience_core.domain.records import VisitorErased
 from audience_core.errors import RedisUnavailable
-from audience_core.kafka.producer import Outgoing
 from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import Applied, Sending, ShardStore
-from audience_core.topics import CHANGES, ERASURES
-from membership_worker.progress import Progress
+from audience_core.topics import ERASURES
 from membership_worker.settings import WorkerSettings
-from membership_worker.shards import Shards
-from membership_worker.topic_watch import TopicWatch
-from membership_worker.worker import Worker
-from tests.simulation.clock import Clock
+from tests.membership_worker.working import CODEC, work_until_told
 from tests.simulation.scheduler import Scheduler
-from tests.simulation.simulated_kafka import Broker, Group, GroupConsumer, WorkerProducer
-
-TOPIC_ID = "topic-1"
-PATIENCE_S = 5.0
-SETTLED_AFTER_TURNS = 10
-CODEC = Codec()
-ERASED = VisitorErased(account="demo", mpid="v1", received_at=1, request_id="request-1")
+from tests.simulation.simulated_kafka import Broker
 
 
 class LosesAnAnswer(ShardStore):
@@ -61,26 +43,13 @@ class RefusesBatches(ShardStore):
         return super().receive(sending)
 
 
-@pytest.fixture
-def broker(scheduler: Scheduler) -> Broker:
-    broker = Broker(scheduler, shards=1)
-    broker.flaky = False
-    return broker
-
-
-@pytest.fixture
-def scheduler() -> Scheduler:
-    """One that nothing runs in: Kafka answers at once."""
-    return Scheduler(Random(0), Clock())
-
-
 def test_the_receipt_of_an_erasure_does_not_wait_for_the_next_batch(
     broker: Broker, scheduler: Scheduler, redis_url: str
 ) -> None:
     settings = WorkerSettings(shards=1, redis_url=redis_url)
     with connect(settings) as client:
         store = LosesAnAnswer(client, settings)
-        _work_until_told(settings, broker, scheduler, store)
+        work_until_told(settings, broker, scheduler, store)
         assert store.receipts.waiting(0) == []
         store.close()
     (receipt,) = broker.logs[ERASURES, 0]
@@ -101,39 +70,7 @@ def test_the_pauses_grow_while_redis_refuses_every_batch(
     settings = WorkerSettings(shards=1, redis_url=redis_url)
     with connect(settings) as client:
         store = RefusesBatches(client, settings)
-        _work_until_told(settings, broker, scheduler, store)
+        work_until_told(settings, broker, scheduler, store)
         store.close()
     assert longest[:5] == [0.2, 0.4, 0.8, 1.6, 3.0]
     assert broker.logs[ERASURES, 0]
-
-
-def _work_until_told(settings: WorkerSettings, broker: Broker, scheduler: Scheduler, store: ShardStore) -> None:
-    """Run a worker that an erasure reaches, until it has published the receipt or patience ends."""
-    consumer = cast(Any, GroupConsumer(broker, Group(scheduler, 1)))
-    shards = Shards(
-        consumer,
-        store,
-        TOPIC_ID,
-        starts=broker.starts,
-        progress=Progress(math.inf, broker.starts),
-        accept_partial=False,
-        watch=TopicWatch(cast(Any, SimpleNamespace(topic_id=lambda *_, **__: TOPIC_ID)), TOPIC_ID),
-    )
-    until, turns = time.monotonic() + PATIENCE_S, count()
-
-    def stopping() -> bool:
-        # what a worker publishes when it takes a shard is published by then
-        if next(turns) == SETTLED_AFTER_TURNS:
-            broker.append(Outgoing(CHANGES, 0, b"", CODEC.encode("VisitorErased", ERASED)))
-        return bool(broker.logs[ERASURES, 0]) or time.monotonic() > until
-
-    Worker(
-        settings,
-        consumer=consumer,
-        shards=shards,
-        store=store,
-        producer=cast(Any, WorkerProducer(broker)),
-        codec=CODEC,
-        topic_id=TOPIC_ID,
-        stopping=stopping,
-    ).run()

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing, Settled
@@ -13,6 +13,7 @@ from tests.simulation.scheduler import Scheduler
 
 _ACK_LOST = _NOT_WRITTEN = 0.02
 _COUNT_LOST = 0.05
+_NOT_TOLD = 0.1
 _FETCHED_AT_ONCE = 6
 _IDLE_STEPS = 10
 
@@ -88,8 +89,10 @@ class Broker:
         return self._ends[topic, number]
 
     def starts(self, shards: list[int]) -> dict[int, int]:
-        """Nothing is ever deleted from the changes topic."""
+        """Nothing is ever deleted from the changes topic. While a leader is missing, nothing is told."""
         self.scheduler.step()
+        if self.down or (self.flaky and self.scheduler.chance(_NOT_TOLD)):
+            raise KafkaUnavailable("simulated")
         return dict.fromkeys(shards, 0)
 
     def read(self, topic: str, number: int, position: int, limit: int) -> list[Record]:
@@ -183,7 +186,11 @@ class Group:
 
 
 class GroupConsumer:
-    """A worker's consumer, as far as `membership_worker` uses one. Rebalances happen inside its polls."""
+    """A worker's consumer, as far as `membership_worker` uses one. Callbacks happen inside its polls.
+
+    Like librdkafka it pauses all that it fetches while a rebalance waits for its callback. An assignment that comes
+    just then is taken for the callback's answer, and what was kept stays paused until it is assigned anew.
+    """
 
     def __init__(self, broker: Broker, group: Group) -> None:
         self._broker = broker
@@ -191,6 +198,8 @@ class GroupConsumer:
         self._owned: set[int] = set()
         self._positions: dict[int, int] = {}
         self._paused: set[int] = set()
+        self._kept_paused: set[int] = set()
+        self._in_callback = False
         self._on: dict[str, Any] = {}
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
@@ -204,7 +213,7 @@ class GroupConsumer:
         self._turn(timeout)
         found: list[Record] = []
         for number in sorted(self._positions):
-            if number in self._paused or len(found) >= limit:
+            if number in self._paused | self._kept_paused or len(found) >= limit:
                 continue
             most = min(limit - len(found), 1 + self._broker.scheduler.random.randrange(_FETCHED_AT_ONCE))
             records = self._broker.read(CHANGES, number, self._positions[number], most)
@@ -216,15 +225,24 @@ class GroupConsumer:
         return found
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        numbers = {partition.partition for partition in partitions}
+        if numbers & self._positions.keys():
+            raise KafkaException(KafkaError(KafkaError._CONFLICT))  # noqa: SLF001 - its only name
+        self._cross()
         self._positions |= {partition.partition: partition.offset for partition in partitions}
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:  # one that is paused stays so, as with librdkafka, and is when it comes back
-            self._positions.pop(partition.partition, None)
+        numbers = {partition.partition for partition in partitions}
+        if numbers - self._positions.keys():
+            raise KafkaException(KafkaError(KafkaError._INVALID_ARG))  # noqa: SLF001 - its only name
+        self._cross()
+        for number in numbers:  # one that the application paused stays so, and is when it comes back
+            del self._positions[number]
+        self._kept_paused -= numbers
 
-    def seek(self, partition: TopicPartition) -> None:
-        self._broker.scheduler.step()
-        self._positions[partition.partition] = partition.offset
+    def _cross(self) -> None:
+        if not self._in_callback and self._group.members.get(self, self._owned) != self._owned:
+            self._kept_paused |= self._positions.keys()
 
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         return [TopicPartition(CHANGES, each.partition, self._positions[each.partition]) for each in partitions]
@@ -251,11 +269,13 @@ class GroupConsumer:
         wanted = set(self._group.members.get(self, ()))
         gone, new = self._owned - wanted, wanted - self._owned
         self._owned = wanted
+        self._in_callback = True
         if gone:
             lost = self._broker.scheduler.chance(0.5)
             self._on["on_lost" if lost else "on_revoke"](self, [TopicPartition(CHANGES, number) for number in gone])
         if new:
             self._on["on_assign"](self, [TopicPartition(CHANGES, number) for number in new])
+        self._in_callback = False
 
 
 class WholeTopics:

@@ -30,7 +30,9 @@ class TopicAdmin:
 
     def __init__(self, settings: CoreSettings) -> None:
         self._settings = settings
-        self._client = AdminClient(options(settings, "admin"), logger=logging.getLogger("rdkafka"))
+        # to ask about a topic that is gone must not bring it back, with the brokers' own number of partitions
+        config = {"allow.auto.create.topics": False, **options(settings, "admin")}
+        self._client = AdminClient(config, logger=logging.getLogger("rdkafka"))
 
     def create_missing(self) -> list[str]:
         """Create what is missing and return the names; then check all. Raises TopicMismatch, KafkaUnavailable."""

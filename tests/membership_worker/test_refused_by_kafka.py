@@ -1,0 +1,35 @@
+"""A worker whose client can't go on ends, and says so, instead of running on without a shard."""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from audience_core.errors import KafkaRefused
+from audience_core.redis.connect import connect
+from audience_core.redis.shard_store import ShardStore
+from membership_worker.settings import WorkerSettings
+from tests.membership_worker.working import work_until_told
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.simulated_kafka import Broker, EndOfPartition, GroupConsumer
+
+
+class Refusal(EndOfPartition):
+    def error(self) -> KafkaError:
+        return KafkaError(KafkaError.UNSUPPORTED_VERSION, "no such protocol here", fatal=True)
+
+
+class Refused(GroupConsumer):
+    def consume(self, limit: int, timeout: float) -> list[Any]:
+        return super().consume(limit, timeout) or [Refusal("", -1)]
+
+
+def test_an_error_that_the_client_calls_fatal_ends_the_worker(
+    broker: Broker, scheduler: Scheduler, redis_url: str
+) -> None:
+    settings = WorkerSettings(shards=1, redis_url=redis_url)
+    with connect(settings) as client:
+        store = ShardStore(client, settings)
+        with pytest.raises(KafkaRefused, match=r"no such protocol here.*AUDIENCE_KAFKA_GROUP_PROTOCOL"):
+            work_until_told(settings, broker, scheduler, store, Refused)
+        store.close()
