@@ -109,7 +109,7 @@ class Meter:
         starts = self._admin.starts(CHANGES, self._numbers)
         stored, now, clock = self._store.offsets(self._numbers), time.time(), time.monotonic()
         found = measure(self._consumer, stored)
-        if silent := sorted(set(self._numbers) - set(found)):
+        if silent := sorted(set(self._numbers) - (found.keys() & starts.keys())):
             raise KafkaUnavailable(f"Kafka does not tell how far the logs of the shards {silent} reach")
         shards = [
             ShardBacklog(

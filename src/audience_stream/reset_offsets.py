@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from audience_core.errors import ShardRefused
+from audience_core.errors import KafkaUnavailable, ShardRefused
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.redis import keys
 from audience_core.redis.connect import Redis, connect, redis_faults
@@ -49,7 +49,10 @@ def reset_offsets(
     settings = load(CoreSettings)
     admin = TopicAdmin(settings)
     admin.check()
-    topic_id, starts = admin.topic_id(CHANGES), admin.starts(CHANGES, list(range(settings.shards)))
+    topic_id, shards = admin.topic_id(CHANGES), list(range(settings.shards))
+    starts = admin.starts(CHANGES, shards)
+    if silent := sorted(set(shards) - starts.keys()):
+        raise KafkaUnavailable(f"Kafka does not tell where the logs of the shards {silent} begin; try again")
     with connect(settings) as client:
         check_shard_count(client, settings.shards)
         deleted = _delete_state(client, settings.shards) if delete_state else 0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from audience_core.errors import RetryableError
 
 Ends = Callable[[list[int]], dict[int, int]]
-"""Shards → offset after the last record of each. Raises RetryableError."""
+"""Shards → offset after the last record of each that has a leader. Raises RetryableError."""
 
 
 class Progress:
@@ -86,4 +86,4 @@ class Progress:
             ends = self._ends(sorted(still))
         except RetryableError:
             return {}
-        return {shard: offset for shard, offset in still.items() if ends[shard] > (offset or 0)}
+        return {shard: offset for shard, offset in still.items() if ends.get(shard, 0) > (offset or 0)}

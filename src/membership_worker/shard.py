@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 OUTSIDE_S = 20.0
 """for how long a log is said not to hold a position before that is believed: an election is over by then"""
-_OUTSIDE_PAUSE_S = 10.0  # a record that is really missing is missed again within a second, or once Redis answers
+_OUTSIDE_PAUSE_S = 30.0  # a record that is really missing is missed again about once a second
 
 
 @dataclass

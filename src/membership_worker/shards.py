@@ -35,7 +35,7 @@ class Shards:
         accept_partial: bool,
         watch: TopicWatch,
     ) -> None:
-        """`starts` gives the offset at which each shard's log begins, and raises RetryableError."""
+        """`starts` gives the offset at which each shard's log begins, if it has a leader, and raises RetryableError."""
         self._consumer = consumer
         self._store = store
         self._topic_id = topic_id
@@ -65,6 +65,7 @@ class Shards:
         shards that waited or are read again, may be taken for the callback's answer before the pause has begun: then
         nobody ends it. Raises KafkaUnavailable.
         """
+        self.resume()  # while the client paused and resumed by itself, one of ours may have been passed over
         self._assign_anew([TopicPartition(CHANGES, number, shard.position) for number, shard in self.taken.items()])
         self.rebalanced = False
 
@@ -124,8 +125,8 @@ class Shards:
         if again.position > shard.position:
             return
         again.outside_since, again.outside_at = shard.outside_since, shard.outside_at
-        lasting = again.outside(time.monotonic())
-        if not told or lasting < OUTSIDE_S:
+        # while its leader is missing, what was said may be an older leader's word
+        if not told or again.outside(time.monotonic()) < OUTSIDE_S:
             log.warning("offset_not_found", shard=number, offset=shard.position)
             return
         raise ShardRefused(
@@ -154,13 +155,16 @@ class Shards:
         return [TopicPartition(CHANGES, number) for number in self.taken]
 
     def _told_starts(self, numbers: list[int]) -> dict[int, int]:
-        """Where the logs begin, or nothing while a leader is missing: then each is read from where Redis stands, and
-        the fetch says when the log does not reach back to there. So a shard without a leader holds up no other."""
+        """Where the logs begin, without those that have no leader now: they are read from where Redis stands, and the
+        fetch says when the log does not reach back to there. So they hold up no others."""
         try:
-            return self._starts(numbers)
+            starts = self._starts(numbers)
         except RetryableError as error:
             log.warning("starts_not_told", shards=numbers, error=str(error))
             return {}
+        if untold := sorted(set(numbers) - starts.keys()):
+            log.warning("starts_not_told", shards=untold)
+        return starts
 
     def _assign_anew(self, partitions: list[TopicPartition]) -> None:
         if not partitions:
@@ -225,9 +229,9 @@ class Shards:
         self.progress.gone(numbers)
         gone = [number for number in numbers if self.taken.pop(number, None) is not None]
         if gone:
-            partitions = [TopicPartition(CHANGES, number) for number in gone]
-            consumer.resume(partitions)  # a pause outlives the assignment: given back, such a shard would stand still
-            consumer.incremental_unassign(partitions)
+            former = [TopicPartition(CHANGES, number) for number in gone]
+            consumer.resume(former)  # a pause outlives the assignment: given back, such a shard would stand still
+            consumer.incremental_unassign(former)
         else:
             consumer.incremental_unassign([])
         metrics.WORKER_SHARDS.set(len(self.taken))

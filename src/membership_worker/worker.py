@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import Consumer, Message
 
 from audience_core.codec import Codec
-from audience_core.errors import FencedError, KafkaRefused, RetryableError
+from audience_core.errors import FencedError, RetryableError
 from audience_core.kafka.consumer import fetch, known_end
 from audience_core.kafka.producer import RecordProducer
 from audience_core.observability import metrics
@@ -24,6 +24,7 @@ from audience_core.topics import CHANGES
 from membership_worker.catching_up import CatchingUp
 from membership_worker.counts import EVERY_S
 from membership_worker.decode import PoisonLimit, decode
+from membership_worker.fetch_failures import FetchFailures
 from membership_worker.patience import Patience
 from membership_worker.publishing import Publishing, observe
 from membership_worker.settings import WorkerSettings
@@ -82,9 +83,9 @@ class Worker:
         self._sent: deque[_Sent] = deque()
         self._applied: dict[int, int] = {}
         self._poison = PoisonLimit(settings.poison_ratio, settings.poison_window)
-        self._out_of_range: set[int] = set()
+        self._failures = FetchFailures()
         self._look_at = self._finish_at = 0.0
-        self._patiently = Patience(consumer, shards, stopping, self._note_failure)
+        self._patiently = Patience(consumer, shards, stopping, self._failures.note)
         self._publishing = Publishing(store, producer, codec, settings.shards, self._patiently)
         self._catching_up = CatchingUp(partial(known_end, consumer, CHANGES))
 
@@ -139,20 +140,8 @@ class Worker:
             if error is None and number is not None:
                 batches[number].append(message)
             else:
-                self._note_failure(message)
+                self._failures.note(message)
         return batches
-
-    def _note_failure(self, message: Message) -> None:
-        error, number = message.error(), message.partition()
-        if error is not None and error.fatal():  # the client has given up all its shards, and will never get any
-            raise KafkaRefused(
-                f"Kafka does not serve this worker as a member of its group: {error.str()}. See whether "
-                "AUDIENCE_KAFKA_GROUP_PROTOCOL is one that brokers and group support, then start again"
-            )
-        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
-            self._out_of_range.add(number or 0)
-        elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
-            log.warning("fetch_failed", error=error.name(), shard=number)
 
     def _work(self, shard: Shard, messages: list[Message]) -> None:
         """One batch of one shard. A shard that was revoked or is read again meanwhile is left alone."""
@@ -242,8 +231,8 @@ class Worker:
             return
         self._look_at = now + _LOOK_EVERY_S
         self._receive(leave=0)
-        while self._out_of_range:
-            self._patiently(partial(self._shards.out_of_range, self._out_of_range.pop()))
+        while self._failures.out_of_range:
+            self._patiently(partial(self._shards.out_of_range, self._failures.out_of_range.pop()))
         for shard in self._shards.left_out():
             self._read_again(shard)
         stored = self._patiently(lambda: self._store.offsets(list(self._shards.taken))) or {}

@@ -1,13 +1,72 @@
-"""What is asked about topics, on the client's own mock cluster, which creates a topic for whoever asks for it."""
+"""What is asked about topics."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.settings import CoreSettings
 
+NO_OFFSET = -1001
+
+
+class Cluster:
+    """A client of brokers of which some don't answer, as librdkafka shows it."""
+
+    def __init__(self, answers: dict[int, int | KafkaException]) -> None:
+        self._answers = answers
+        self.leaders_looked_for = 0
+
+    def list_offsets(self, asked: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, "Future[Any]"]:
+        futures: dict[TopicPartition, Future[Any]] = {partition: Future() for partition in asked}
+        for partition, future in futures.items():
+            answer = self._answers[partition.partition]
+            if isinstance(answer, KafkaException):
+                future.set_exception(answer)
+            else:
+                future.set_result(SimpleNamespace(offset=answer))
+        return futures
+
+    def list_topics(self, *_: Any, **__: Any) -> None:
+        self.leaders_looked_for += 1
+
+
+def admin_of(cluster: Cluster) -> TopicAdmin:
+    admin = TopicAdmin(CoreSettings())
+    admin._client = cluster  # type: ignore[assignment]  # noqa: SLF001 - nothing else stands for a broken cluster
+    return admin
+
+
+FENCED = KafkaException(KafkaError(KafkaError.FENCED_LEADER_EPOCH))
+
+
+def test_a_leader_that_does_not_answer_hides_its_own_partitions_alone_and_is_looked_for() -> None:
+    cluster = Cluster({0: 7, 1: NO_OFFSET, 2: FENCED, 3: 0})
+    assert admin_of(cluster).starts("changes", [0, 1, 2, 3]) == {0: 7, 3: 0}
+    assert cluster.leaders_looked_for == 1
+
+
+def test_without_any_leader_the_offsets_are_not_told() -> None:
+    for answer in (NO_OFFSET, FENCED):
+        cluster = Cluster({0: answer})
+        with pytest.raises(KafkaUnavailable, match="does not tell the offsets of changes"):
+            admin_of(cluster).ends("changes", [0])
+        assert cluster.leaders_looked_for == 1
+
+
+def test_no_leader_is_looked_for_while_all_answer() -> None:
+    cluster = Cluster({0: 7})
+    assert admin_of(cluster).ends("changes", [0]) == {0: 7}
+    assert admin_of(cluster).ends("changes", []) == {}
+    assert cluster.leaders_looked_for == 0
+
 
 def test_to_ask_about_a_topic_that_is_gone_does_not_create_it() -> None:
+    """On the client's own mock cluster, which creates a topic for whoever asks for it."""
     admin = TopicAdmin(CoreSettings(kafka_options={"test.mock.num.brokers": 1, "log_level": 0}))
     with pytest.raises(KafkaUnavailable, match="does not tell the offsets of gone"):
         admin.starts("gone", [0])

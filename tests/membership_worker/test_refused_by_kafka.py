@@ -16,7 +16,7 @@ from tests.simulation.simulated_kafka import Broker, EndOfPartition, GroupConsum
 
 class Refusal(EndOfPartition):
     def error(self) -> KafkaError:
-        return KafkaError(KafkaError.UNSUPPORTED_VERSION, "no such protocol here", fatal=True)
+        return KafkaError(KafkaError._FATAL, "no such protocol here")  # noqa: SLF001 - its only name
 
 
 class Refused(GroupConsumer):

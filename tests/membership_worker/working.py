@@ -34,7 +34,7 @@ def work_until_told(
     consumer: type[GroupConsumer] = GroupConsumer,
 ) -> None:
     """Run a worker that an erasure reaches, until it has published the receipt or patience ends."""
-    member = cast(Any, consumer(broker, Group(scheduler, 1)))
+    member = cast(Any, consumer(broker, Group(scheduler, settings.shards)))
     shards = Shards(
         member,
         store,

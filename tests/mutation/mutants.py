@@ -278,7 +278,7 @@ MUTANTS = (
     Mutant(
         "pause ends with the assignment",
         "membership_worker/shards.py",
-        "            consumer.resume(partitions)",
+        "            consumer.resume(former)",
         "            pass",
         "tests/simulation/test_simulation.py::test_no_interleaving_of_services_and_faults_loses_invents_or_drifts",
     ),
@@ -287,7 +287,7 @@ MUTANTS = (
         "membership_worker/worker.py",
         "if self._shards.rebalanced:",
         "if False:",
-        "tests/simulation/test_simulation.py::test_no_interleaving_of_services_and_faults_loses_invents_or_drifts",
+        "tests/membership_worker/test_rebalances.py::test_a_shard_that_is_kept_through_it_is_read_on",
     ),
     Mutant(
         "hole: never backwards",
@@ -305,10 +305,39 @@ MUTANTS = (
     ),
     Mutant(
         "fatal: an idle worker ends",
-        "membership_worker/worker.py",
-        "error is not None and error.fatal()",
-        "False",
+        "membership_worker/fetch_failures.py",
+        "if error.code() == _FATAL:",
+        "if False:",
         "tests/membership_worker/test_refused_by_kafka.py::test_an_error_that_the_client_calls_fatal_ends_the_worker",
+    ),
+    Mutant(
+        "no leader: an offset that is none",
+        "audience_core/kafka/admin.py",
+        "if offset >= 0:",
+        "if True:",
+        "tests/core/test_topic_admin.py"
+        "::test_a_leader_that_does_not_answer_hides_its_own_partitions_alone_and_is_looked_for",
+    ),
+    Mutant(
+        "no leader: looked for",
+        "audience_core/kafka/admin.py",
+        "            self._look_for_leaders(topic)",
+        "            pass",
+        "tests/core/test_topic_admin.py::test_without_any_leader_the_offsets_are_not_told",
+    ),
+    Mutant(
+        "no leader: read all the same",
+        "membership_worker/shards.py",
+        "            return {}",
+        "            raise",
+        "tests/membership_worker/test_no_leader.py::test_shards_are_read_though_nobody_tells_where_their_logs_begin",
+    ),
+    Mutant(
+        "no leader: nothing is refused",
+        "membership_worker/shards.py",
+        "if not told or again",
+        "if again",
+        "tests/membership_worker/test_no_leader.py::test_what_is_said_while_there_is_no_leader_refuses_nothing",
     ),
     Mutant(
         "topics are not made by asking",

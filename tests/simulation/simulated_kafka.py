@@ -199,7 +199,7 @@ class GroupConsumer:
         self._positions: dict[int, int] = {}
         self._paused: set[int] = set()
         self._kept_paused: set[int] = set()
-        self._in_callback = False
+        self._in_callback = self._crossed = False
         self._on: dict[str, Any] = {}
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
@@ -243,6 +243,7 @@ class GroupConsumer:
     def _cross(self) -> None:
         if not self._in_callback and self._group.members.get(self, self._owned) != self._owned:
             self._kept_paused |= self._positions.keys()
+            self._crossed = True
 
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         return [TopicPartition(CHANGES, each.partition, self._positions[each.partition]) for each in partitions]
@@ -273,9 +274,9 @@ class GroupConsumer:
         if gone:
             lost = self._broker.scheduler.chance(0.5)
             self._on["on_lost" if lost else "on_revoke"](self, [TopicPartition(CHANGES, number) for number in gone])
-        if new:
+        if new or (self._crossed and not gone):
             self._on["on_assign"](self, [TopicPartition(CHANGES, number) for number in new])
-        self._in_callback = False
+        self._in_callback = self._crossed = False
 
 
 class WholeTopics:

@@ -19,7 +19,8 @@ from audience_core.topics import TOPICS, TopicSpec
 
 log = get_logger()
 _TIMEOUT = 10.0
-_OFFSETS_TIMEOUT = 5.0
+# a probe asks too, and is given 5 s in all
+_OFFSETS_TIMEOUT = 3.0
 _LEADERS_TIMEOUT = 1.0
 # Kafka answers a creation once its controller has decided; each broker learns of it a moment later
 _VISIBLE_WITHIN = 10.0
@@ -74,25 +75,34 @@ class TopicAdmin:
         return str(described.topic_id)
 
     def starts(self, topic: str, partitions: list[int]) -> dict[int, int]:
-        """Partition → offset of its first record, asked for all at once. Raises KafkaUnavailable."""
+        """Partition → offset of its first record, asked for all at once.
+
+        Without those whose leader does not answer. Raises KafkaUnavailable when none does.
+        """
         return self._offsets(topic, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
-        """Partition → offset after its last record; the embedded broker names too low ones. Raises KafkaUnavailable."""
+        """Partition → offset after its last record, as `starts` does; the embedded broker names too low ones."""
         return self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def _offsets(self, topic: str, partitions: list[int], which: OffsetSpec) -> dict[int, int]:
         asked = {TopicPartition(topic, partition): which for partition in partitions}
-        futures = self._client.list_offsets(asked, request_timeout=_OFFSETS_TIMEOUT)
-        try:
-            found = {partition.partition: int(future.result().offset) for partition, future in futures.items()}
-        except KafkaException as error:
+        found, why = {}, "no leader answers"
+        for partition, future in self._client.list_offsets(asked, request_timeout=_OFFSETS_TIMEOUT).items():
+            try:
+                offset = int(future.result().offset)
+            except KafkaException as error:
+                why = error.args[0].str()
+            else:
+                if offset >= 0:  # of a leader that can't be reached there is no error, but an offset that is none
+                    found[partition.partition] = offset
+        if len(found) < len(partitions):
             self._look_for_leaders(topic)
-            raise self._untold(topic, error.args[0].str()) from error
-        # of a leader that can't be reached there is no error, but an offset that is none
-        if silent := sorted(partition for partition, offset in found.items() if offset < 0):
-            self._look_for_leaders(topic)
-            raise self._untold(topic, f"nobody answers for its partitions {silent}")
+        if partitions and not found:
+            raise KafkaUnavailable(
+                f"Kafka at {self._settings.kafka_bootstrap_servers} (AUDIENCE_KAFKA_BOOTSTRAP_SERVERS) does not tell "
+                f"the offsets of {topic}: {why}"
+            )
         return found
 
     def _look_for_leaders(self, topic: str) -> None:
@@ -101,12 +111,6 @@ class TopicAdmin:
             self._client.list_topics(topic, timeout=_LEADERS_TIMEOUT)
         except KafkaException as error:
             log.debug("leaders_not_found", topic=topic, error=error.args[0].str())
-
-    def _untold(self, topic: str, why: str) -> KafkaUnavailable:
-        return KafkaUnavailable(
-            f"Kafka at {self._settings.kafka_bootstrap_servers} (AUDIENCE_KAFKA_BOOTSTRAP_SERVERS) does not tell "
-            f"the offsets of {topic}: {why}"
-        )
 
     def _existing(self) -> dict[str, Any]:
         try:
