@@ -13,7 +13,7 @@ AudienceError
     ├── PoisonLimitExceeded   too many of them: stop and say why
     ├── FencedError           the stored offset is not the one that the worker believed in
     ├── ShardRefused          the log and the stored state do not belong together
-    ├── KafkaRefused          the brokers don't serve such a client, whatever it tries
+    ├── KafkaRefused          the Kafka client gave up for good
     ├── TopicMismatch         a topic exists, but not as these settings want it
     ├── NotFound
     ├── AlreadyExists
@@ -87,7 +87,7 @@ class ShardRefused(PermanentError):
 
 
 class KafkaRefused(PermanentError):
-    """The client says that it can't go on with these brokers."""
+    """The Kafka client gave up for good, as when the brokers don't support what it is told to be."""
 
 
 class TopicMismatch(PermanentError):

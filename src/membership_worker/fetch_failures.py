@@ -24,8 +24,8 @@ class FetchFailures:
             return
         if error.code() == _FATAL:  # the client has given up all its shards by then, without a word of a rebalance
             raise KafkaRefused(
-                f"Kafka does not serve this worker as a member of its group: {error.str()}. See whether "
-                "AUDIENCE_KAFKA_GROUP_PROTOCOL is one that brokers and group support, then start again"
+                f"the Kafka client gave up for good: {error.str()}. If it names the group's protocol or type: brokers "
+                "and group have to support what AUDIENCE_KAFKA_GROUP_PROTOCOL asks for. Then start again"
             )
         if error.code() == _OUT_OF_RANGE:
             self.out_of_range.add(number or 0)

@@ -19,6 +19,7 @@ from membership_worker.shard import OUTSIDE_S, Shard
 from membership_worker.topic_watch import TopicWatch
 
 log = get_logger()
+_ASK_STARTS_AGAIN_S = 5.0
 
 
 class Shards:
@@ -44,6 +45,7 @@ class Shards:
         self._accept_partial = accept_partial
         self._watch = watch
         self._waiting: set[int] = set()
+        self._ask_starts_at = 0.0
         self.rebalanced = False
         """whether a rebalance came since the last `fetch_anew`"""
         self.taken: dict[int, Shard] = {}
@@ -157,12 +159,15 @@ class Shards:
     def _told_starts(self, numbers: list[int]) -> dict[int, int]:
         """Where the logs begin, without those that have no leader now: they are read from where Redis stands, and the
         fetch says when the log does not reach back to there. So they hold up no others."""
+        if time.monotonic() < self._ask_starts_at:
+            return {}  # many shards that are read again one by one must not wait for the same broker each
         try:
             starts = self._starts(numbers)
         except RetryableError as error:
-            log.warning("starts_not_told", shards=numbers, error=str(error))
-            return {}
+            log.debug("starts_not_asked", error=str(error))
+            starts = {}
         if untold := sorted(set(numbers) - starts.keys()):
+            self._ask_starts_at = time.monotonic() + _ASK_STARTS_AGAIN_S
             log.warning("starts_not_told", shards=untold)
         return starts
 

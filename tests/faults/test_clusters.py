@@ -79,23 +79,24 @@ def test_the_offsets_of_a_topic_are_told_again_once_it_has_new_leaders(
     on_three: System, three_nodes: KafkaCluster
 ) -> None:
     admin, shards = TopicAdmin(on_three.settings), list(range(on_three.settings.shards))
-    wrong: list[dict[int, int]] = []
+    told: dict[int, int] = {}
 
-    def told() -> bool:
+    def all_told() -> bool:
+        nonlocal told
         try:
-            starts = admin.starts(CHANGES, shards)
+            told = admin.starts(CHANGES, shards)
         except KafkaUnavailable:
-            return False
-        if starts != dict.fromkeys(shards, 0):
-            wrong.append(starts)
-        return True
+            told = {}
+        assert set(told.values()) <= {0}
+        return told.keys() == set(shards)
 
-    eventually(told, 30)
+    eventually(all_told, 30)
     three_nodes.nodes[0].kill()
-    eventually(told, 60, False)
-    eventually(told, 60)
-    three_nodes.start_again()
-    assert not wrong
+    try:
+        eventually(all_told, 60, False)
+        eventually(all_told, 60)
+    finally:
+        three_nodes.start_again()
 
 
 def test_a_rolling_restart_of_everything(on_three: System, three_nodes: KafkaCluster, report: Report) -> None:

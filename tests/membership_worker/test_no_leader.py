@@ -45,11 +45,12 @@ class Log:
 
     def __init__(self, broker: Broker, scheduler: Scheduler) -> None:
         self.has_leader = True
+        self.asked = 0
         self.shards = Shards(
             cast(Any, GroupConsumer(broker, Group(scheduler, 1))),
             cast(Any, SimpleNamespace(locate=lambda _: None)),
             "topic-1",
-            starts=lambda numbers: dict.fromkeys(numbers, 0) if self.has_leader else {},
+            starts=self._starts,
             progress=Progress(math.inf, broker.starts),
             accept_partial=False,
             watch=cast(Any, SimpleNamespace(ask=lambda: None, check=lambda: None)),
@@ -57,6 +58,10 @@ class Log:
         self.shards.subscribe()
         self.shards._consumer.poll(0)  # noqa: SLF001 - the loop does it
         self.shards.take_waiting()
+
+    def _starts(self, numbers: list[int]) -> dict[int, int]:
+        self.asked += 1
+        return dict.fromkeys(numbers, 0) if self.has_leader else {}
 
 
 @pytest.fixture
@@ -86,5 +91,16 @@ def test_what_is_said_while_there_is_no_leader_refuses_nothing(log: Log, now: li
         log.shards.out_of_range(0)
         now[0] += SECOND_S
     log.has_leader = True
+    now[0] += SECOND_S * 10
     log.shards.out_of_range(0)
     assert log.shards.taken.keys() == {0}
+
+
+def test_a_broker_that_does_not_answer_is_not_asked_for_each_shard(log: Log, now: list[float]) -> None:
+    log.has_leader, log.asked = False, 0
+    for _ in range(64):
+        log.shards.rewind(0)
+    assert log.asked == 1
+    now[0] += SECOND_S * 10
+    log.has_leader = True
+    assert log.shards.rewind(0)

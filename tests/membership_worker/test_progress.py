@@ -11,13 +11,14 @@ class Log:
 
     def __init__(self) -> None:
         self.ends = {0: 0, 1: 0}
+        self.leaderless: set[int] = set()
         self.away = False
         self.now = 1000.0
 
     def __call__(self, shards: list[int]) -> dict[int, int]:
         if self.away:
             raise KafkaUnavailable("no broker answers")
-        return {shard: self.ends[shard] for shard in shards}
+        return {shard: self.ends[shard] for shard in shards if shard not in self.leaderless}
 
 
 def started() -> tuple[Log, Progress]:
@@ -46,6 +47,13 @@ def test_a_shard_with_unread_records_that_stands_still_is_named_while_the_others
         progress.stands(1, offset)
         answer = passes(log, progress, 10)
     assert [line for line in answer if "shard 0 has unread records and has stood at 0" in line] == answer != []
+
+
+def test_a_shard_without_a_leader_is_no_reason_to_restart_and_hides_no_other_one() -> None:
+    log, progress = started()
+    log.ends, log.leaderless = {0: 5, 1: 5}, {0}
+    answer = passes(log, progress, 300)
+    assert [line for line in answer if line.startswith("shard 1 has unread records")] == answer != []
 
 
 def test_an_idle_shard_is_no_reason_to_restart() -> None:

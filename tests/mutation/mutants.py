@@ -328,9 +328,24 @@ MUTANTS = (
     Mutant(
         "no leader: read all the same",
         "membership_worker/shards.py",
-        "            return {}",
-        "            raise",
+        "            starts = {}\n",
+        "            raise\n",
         "tests/membership_worker/test_no_leader.py::test_shards_are_read_though_nobody_tells_where_their_logs_begin",
+    ),
+    Mutant(
+        "no leader: asked for once",
+        "membership_worker/shards.py",
+        "if time.monotonic() < self._ask_starts_at:",
+        "if False:",
+        "tests/membership_worker/test_no_leader.py::test_a_broker_that_does_not_answer_is_not_asked_for_each_shard",
+    ),
+    Mutant(
+        "no leader: hides no other shard",
+        "membership_worker/progress.py",
+        "ends.get(shard, 0)",
+        "ends[shard]",
+        "tests/membership_worker/test_progress.py"
+        "::test_a_shard_without_a_leader_is_no_reason_to_restart_and_hides_no_other_one",
     ),
     Mutant(
         "no leader: nothing is refused",
