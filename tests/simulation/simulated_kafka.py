@@ -13,7 +13,7 @@ from tests.simulation.scheduler import Scheduler
 
 _ACK_LOST = _NOT_WRITTEN = 0.02
 _COUNT_LOST = 0.05
-_NOT_TOLD = 0.1
+_NOT_TOLD = 0.05
 _FETCHED_AT_ONCE = 6
 _IDLE_STEPS = 10
 
