@@ -6,11 +6,10 @@ from typing import Any, cast
 import pytest
 
 from audience_core.errors import RedisUnavailable
-from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import Applied, Sending, ShardStore
 from audience_core.topics import ERASURES
 from membership_worker.settings import WorkerSettings
-from tests.membership_worker.working import CODEC, work_until_told
+from tests.membership_worker.working import CODEC, open_store, work_until_told
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.simulated_kafka import Broker
 
@@ -47,11 +46,9 @@ def test_the_receipt_of_an_erasure_does_not_wait_for_the_next_batch(
     broker: Broker, scheduler: Scheduler, redis_url: str
 ) -> None:
     settings = WorkerSettings(shards=1, redis_url=redis_url)
-    with connect(settings) as client:
-        store = LosesAnAnswer(client, settings)
+    with open_store(settings, LosesAnAnswer) as store:
         work_until_told(settings, broker, scheduler, store)
         assert store.receipts.waiting(0) == []
-        store.close()
     (receipt,) = broker.logs[ERASURES, 0]
     _, content = CODEC.decode(receipt.body)
     assert (content["request_id"], content["shard"], content["offset"]) == ("request-1", 0, 0)
@@ -68,9 +65,7 @@ def test_the_pauses_grow_while_redis_refuses_every_batch(
 
     monkeypatch.setattr(random, "uniform", no_pause)
     settings = WorkerSettings(shards=1, redis_url=redis_url)
-    with connect(settings) as client:
-        store = RefusesBatches(client, settings)
+    with open_store(settings, RefusesBatches) as store:
         work_until_told(settings, broker, scheduler, store)
-        store.close()
     assert longest[:5] == [0.2, 0.4, 0.8, 1.6, 3.0]
     assert broker.logs[ERASURES, 0]

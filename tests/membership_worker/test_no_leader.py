@@ -8,14 +8,13 @@ from typing import Any, cast
 import pytest
 
 from audience_core.errors import KafkaUnavailable, ShardRefused
-from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import ERASURES
 from membership_worker.progress import Progress
 from membership_worker.settings import WorkerSettings
 from membership_worker.shard import OUTSIDE_S
 from membership_worker.shards import Shards
-from tests.membership_worker.working import work_until_told
+from tests.membership_worker.working import open_store, work_until_told
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.simulated_kafka import Broker, Group, GroupConsumer
 
@@ -33,10 +32,8 @@ def test_shards_are_read_though_nobody_tells_where_their_logs_begin(scheduler: S
     broker = Silent(scheduler, shards=1)
     broker.flaky = False
     settings = WorkerSettings(shards=1, redis_url=redis_url)
-    with connect(settings) as client:
-        store = ShardStore(client, settings)
+    with open_store(settings, ShardStore) as store:
         work_until_told(settings, broker, scheduler, store)
-        store.close()
     assert broker.logs[ERASURES, 0]
 
 

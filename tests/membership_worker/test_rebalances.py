@@ -4,11 +4,10 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import ERASURES
 from membership_worker.settings import WorkerSettings
-from tests.membership_worker.working import work_until_told
+from tests.membership_worker.working import open_store, work_until_told
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.simulated_kafka import Broker, GroupConsumer
 
@@ -44,8 +43,6 @@ def test_a_shard_that_is_kept_through_it_is_read_on(scheduler: Scheduler, redis_
     broker = Broker(scheduler, shards=3)
     broker.flaky = False
     settings = WorkerSettings(shards=3, redis_url=redis_url)
-    with connect(settings) as client:
-        store = ShardStore(client, settings)
+    with open_store(settings, ShardStore) as store:
         work_until_told(settings, broker, scheduler, store, GivenAThird)
-        store.close()
     assert broker.logs[ERASURES, FIRST]

@@ -6,10 +6,9 @@ import pytest
 from confluent_kafka import KafkaError
 
 from audience_core.errors import KafkaRefused
-from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import ShardStore
 from membership_worker.settings import WorkerSettings
-from tests.membership_worker.working import work_until_told
+from tests.membership_worker.working import open_store, work_until_told
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.simulated_kafka import Broker, EndOfPartition, GroupConsumer
 
@@ -28,8 +27,6 @@ def test_an_error_that_the_client_calls_fatal_ends_the_worker(
     broker: Broker, scheduler: Scheduler, redis_url: str
 ) -> None:
     settings = WorkerSettings(shards=1, redis_url=redis_url)
-    with connect(settings) as client:
-        store = ShardStore(client, settings)
-        with pytest.raises(KafkaRefused, match=r"gave up for good: no such protocol here"):
-            work_until_told(settings, broker, scheduler, store, Refused)
-        store.close()
+    refused = pytest.raises(KafkaRefused, match=r"gave up for good: no such protocol here")
+    with open_store(settings, ShardStore) as store, refused:
+        work_until_told(settings, broker, scheduler, store, Refused)

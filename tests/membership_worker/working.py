@@ -2,13 +2,16 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from audience_core.codec import Codec
 from audience_core.domain.records import VisitorErased
 from audience_core.kafka.producer import Outgoing
+from audience_core.redis.connect import connect
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import CHANGES, ERASURES
 from membership_worker.progress import Progress
@@ -19,11 +22,21 @@ from membership_worker.worker import Worker
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.simulated_kafka import Broker, Group, GroupConsumer, WorkerProducer
 
+Store = TypeVar("Store", bound=ShardStore)
 TOPIC_ID = "topic-1"
 PATIENCE_S = 5.0
 SETTLED_AFTER_TURNS = 10
 CODEC = Codec()
 ERASED = VisitorErased(account="demo", mpid="v1", received_at=1, request_id="request-1")
+
+
+@contextmanager
+def open_store(settings: WorkerSettings, kind: type[Store]) -> Iterator[Store]:
+    """A store on the Redis of these settings."""
+    with connect(settings) as client:
+        store = kind(client, settings)
+        yield store
+        store.close()
 
 
 def work_until_told(

@@ -2,12 +2,14 @@
 
 import multiprocessing
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
 from tests.simulation.mutants import mutated
 from tests.simulation.plan import make_plan
 from tests.simulation.play import play
 
 _SEEDS_AT_ONCE = 10
+_broken = ExitStack()  # for as long as the process lives: a context that nobody holds would mend its rule again
 
 
 def play_all(seeds: Iterable[int], processes: int, mutant: str | None = None) -> Iterator[tuple[int, list[str]]]:
@@ -23,7 +25,7 @@ def play_all(seeds: Iterable[int], processes: int, mutant: str | None = None) ->
 
 
 def _enter(mutant: str | None) -> None:
-    mutated(mutant).__enter__()
+    _broken.enter_context(mutated(mutant))
 
 
 def _play(seed: int) -> tuple[int, list[str]]:

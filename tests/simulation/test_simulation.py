@@ -38,6 +38,11 @@ def test_a_broken_rule_is_found_soon(mutant: str) -> None:
     assert simulate("--mutant", mutant, "--seeds", "40", "--failures", "1")["failed"]
 
 
+def test_a_rule_stays_broken_in_each_of_several_processes() -> None:
+    found = simulate("--mutant", "no-fence", "--seeds", "40", "--failures", "1", "--processes", "2")
+    assert found["failed"]
+
+
 def test_a_seed_always_plays_the_same() -> None:
     first, again = play(make_plan(11)), play(make_plan(11))
     assert first.trace
