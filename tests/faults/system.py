@@ -47,10 +47,13 @@ class Process:
             )
         self.pid = self._process.pid
 
+    def _logged(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Log events of a name."""
-        lines = [line for line in self.log.read_text("utf-8", "replace").splitlines() if line.startswith("{")]
-        return [event for event in map(json.loads, lines) if event.get("event") == name]
+        return [event for event in self._logged() if event.get("event") == name]
 
     def saw(self, event: str) -> bool:
         """Whether it has logged an event."""
@@ -67,13 +70,11 @@ class Process:
 
     def shards(self) -> set[int]:
         """Those that it has now, by its log."""
-        lines = self.log.read_text("utf-8", "replace").splitlines()
-        events = [json.loads(line) for line in lines if line.startswith("{")]
         owned: set[int] = set()
-        for event in events:
-            if event["event"] == "shards_taken":
+        for event in self._logged():
+            if event.get("event") == "shards_taken":
                 owned |= {int(number) for number in event["shards"]}
-            elif event["event"] == "shards_revoked":
+            elif event.get("event") == "shards_revoked":
                 owned -= set(event["shards"])
         return owned
 
