@@ -47,7 +47,10 @@ class Rights:
 
 ALL = tuple(topic.name for topic in TOPICS)
 RIGHTS = {
-    "gateway": Rights(writes=(CHANGES, SUBSCRIPTIONS, DEAD_LETTERS)),
+    # the subscriptions too: a message about one is applied to its newest state
+    "gateway": Rights(
+        reads=(SUBSCRIPTIONS,), writes=(CHANGES, SUBSCRIPTIONS, DEAD_LETTERS), groups=("ingest-gateway",)
+    ),
     "worker": Rights(
         reads=(CHANGES,), writes=(COUNTS, DEAD_LETTERS, ERASURES), checks=ALL, groups=("membership-worker",)
     ),

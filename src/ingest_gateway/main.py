@@ -38,6 +38,7 @@ from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import Outlet, open_outlet
 from ingest_gateway.probing import Probes, probes_of
 from ingest_gateway.processes import BACKLOG, REFUSED, Part, Processes, reserve
+from ingest_gateway.published import PublishedSubscriptions, make_consumer
 from ingest_gateway.publisher import TracedPublisher
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.subscriptions import Subscriptions
@@ -126,6 +127,7 @@ class _Wired:
     keys: KeyRing
     catalogs: CatalogCache
     health: _KafkaHealth
+    published: PublishedSubscriptions
     outlet: Outlet
     activity_log: ActivityLog
     probes: Probes
@@ -136,6 +138,7 @@ class _Wired:
             asyncio.create_task(refresh_forever("keys", self.keys.refresh, KEYS_EVERY_S)),
             asyncio.create_task(refresh_forever("catalogs", self.catalogs.refresh, CATALOG_EVERY_S)),
             asyncio.create_task(self.health.watch()),
+            asyncio.create_task(self.published.prepare()),
             asyncio.create_task(self.activity_log.flush_forever()),
             *self.outlet.start(),
             *self.probes.start(),
@@ -150,7 +153,11 @@ def _wire(
     keys, catalogs, health = KeyRing(control, pepper), CatalogCache(catalog_store), _KafkaHealth(producer)
     codec = make_codec(settings)
     records = Records(codec, settings.shards)
-    subscriptions = Subscriptions(catalog_store, catalogs, records, codec)
+    published = PublishedSubscriptions(
+        make_consumer(settings), codec, settings.shards, settings.ack_timeout.total_seconds()
+    )
+    spools = settings.spool_dir is not None
+    subscriptions = Subscriptions(catalog_store, catalogs, records, codec, published, spools=spools)
     outlet = open_outlet(settings, producer, subscriptions.renew)
     activity_log = ActivityLog(ActivityStore(client))
     probes = probes_of(part, lambda: outlet.ready(kafka_reachable=health.reachable))
@@ -166,7 +173,7 @@ def _wire(
         probes=probes,
         tracing=tracing,
     )
-    return _Wired(gateway, keys, catalogs, health, outlet, activity_log, probes)
+    return _Wired(gateway, keys, catalogs, health, published, outlet, activity_log, probes)
 
 
 async def _serve(
@@ -192,6 +199,7 @@ async def _serve(
                 task.cancel()
             with contextlib.suppress(RedisUnavailable):
                 await wired.activity_log.flush(everything=True)
+            await wired.published.close()
             left = await asyncio.to_thread(producer.close)
             if left:
                 log.warning("records_left_unacknowledged", count=left)

@@ -5,19 +5,38 @@ import asyncio
 from audience_core.codec import Codec
 from audience_core.domain.records import AudienceSubscription
 from audience_core.domain.subscriptions import newer
+from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing
+from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import AsyncCatalogStore
 from ingest_gateway.caches import CatalogCache
 from ingest_gateway.firehose import SubscriptionMessage
 from ingest_gateway.outgoing import Records
+from ingest_gateway.published import Published
 from ingest_gateway.publisher import Publisher
 from ingest_gateway.registration import EPOCH_SETTING
 
+log = get_logger()
+
 
 class Subscriptions:
-    """Applies subscription messages. Methods raise RetryableError."""
+    """Applies subscription messages. Methods raise RetryableError.
 
-    def __init__(self, store: AsyncCatalogStore, catalogs: CatalogCache, records: Records, codec: Codec) -> None:
+    `spools`: whether the gateway goes on without Kafka, with the states that it and Redis know.
+    """
+
+    def __init__(
+        self,
+        store: AsyncCatalogStore,
+        catalogs: CatalogCache,
+        records: Records,
+        codec: Codec,
+        published: Published,
+        *,
+        spools: bool = False,
+    ) -> None:
+        self._published = published
+        self._spools = spools
         self._store = store
         self._catalogs = catalogs
         self._records = records
@@ -27,6 +46,7 @@ class Subscriptions:
         self, message: SubscriptionMessage, account: str, occurred_at: int, publisher: Publisher
     ) -> AudienceSubscription:
         """Return the state that the message led to, once it is in the catalog and durable in the topic."""
+        await self._meet_published(account, message.audience_id)
         settings = {k: v for k, v in message.audience_subscription_settings.items() if k != EPOCH_SETTING}
         state = await self._store.subscribe(
             account=account,
@@ -44,6 +64,17 @@ class Subscriptions:
             await publisher.publish([self._records.subscription(newest)])
             published, newest = newest, await self._newest(newest)
         return state
+
+    async def _meet_published(self, account: str, audience_id: int) -> None:
+        try:
+            state = await self._published.newest(account, audience_id)
+        except KafkaUnavailable as error:
+            if not self._spools:
+                raise
+            log.info("subscriptions_not_read", error=str(error))
+        else:
+            if state is not None:
+                self._store.meet(state)
 
     async def renew(self, record: Outgoing) -> Outgoing:
         """The record of a subscription in the newest state that the catalog knows."""

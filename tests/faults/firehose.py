@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -11,6 +12,8 @@ from audience_core.domain.records import MembershipChange
 from audience_core.redis.connect import connect_async
 from audience_core.redis.control import ControlStore, NewKey
 from audience_core.settings import CoreSettings
+from ingest_gateway.registration import EPOCH_SETTING
+from tests.faults.load import now_ms
 
 _ACTIONS = {"ENTER": "add", "EXIT": "delete"}
 _TRIES = 200
@@ -47,6 +50,11 @@ def revoke(settings: CoreSettings, account: str, key: NewKey) -> None:
     asyncio.run(run())
 
 
+def _echo(epoch: int) -> dict[str, Any]:
+    """What mParticle sends along with a change of a subscription that was answered with an epoch."""
+    return {"audience_subscription_settings": {EPOCH_SETTING: str(epoch)}} if epoch else {}
+
+
 class Firehose:
     """Posts messages. `away` is called when nobody answers, to start a gateway again for instance."""
 
@@ -68,7 +76,8 @@ class Firehose:
         profile = {
             "mpid": record["mpid"],
             "audiences": [
-                {"audience_id": c["audience_id"], "action": _ACTIONS[c["action"]]} for c in record["changes"]
+                {"audience_id": c["audience_id"], "action": _ACTIONS[c["action"]], **_echo(c["epoch"])}
+                for c in record["changes"]
             ],
         }
         answer = self.post(
@@ -81,6 +90,12 @@ class Firehose:
         if not answer["suspend_subscription"]:
             self.acknowledged.add(record["request_id"])
         return answer
+
+    def subscribe(self, account: str, audience_id: int, action: str) -> int:
+        """Send a subscription message until it is accepted; return the epoch that it answers with."""
+        named = {"audience_id": audience_id, "audience_name": f"Audience {audience_id}", "action": action}
+        answer = self.post("audience_subscription_request", account, str(uuid.uuid4()), now_ms(), **named)
+        return int(answer["audience_subscription_settings"][EPOCH_SETTING])
 
     def post(self, kind: str, account: str, message: str, at: int, **fields: Any) -> dict[str, Any]:
         """Send until it is answered with 200; fail at an answer that loses the message."""

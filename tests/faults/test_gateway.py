@@ -1,16 +1,17 @@
 """Gateways that are killed with a message in hand, and what they know while Redis has forgotten it."""
 
 import signal
-import uuid
 
 import pytest
 
+from audience_core.domain.records import AudienceChange
 from audience_core.redis import keys as keys_of
 from audience_core.redis.catalog import parse
 from tests.faults.conftest import Report
 from tests.faults.faulty_gateway import POINTS
 from tests.faults.firehose import Firehose, make_keys, revoke
-from tests.faults.load import ACCOUNTS, AUDIENCES, Load, now_ms
+from tests.faults.load import ACCOUNTS, AUDIENCES, Load
+from tests.faults.redis_servers import RedisServer
 from tests.faults.system import Process, System
 from tests.pipeline.kafka_cluster import steady_port
 from tests.pipeline.running import eventually
@@ -58,25 +59,20 @@ def test_a_redis_that_forgot_everything_costs_no_message_no_revocation_and_no_ep
     system.start("gateway")
     load, of_revoked = Load(42), Load(44)
 
-    def subscribe(action: str) -> str:
-        fields = {"audience_id": 9, "audience_name": "Nine", "action": action}
-        answer = firehose.post("audience_subscription_request", "acme", str(uuid.uuid4()), now_ms(), **fields)
-        return str(answer["audience_subscription_settings"]["audienceEpoch"])
-
     def is_suspended() -> bool:
         record = of_revoked.records(1)[0]
         record["account"] = "revoked"
         return bool(firehose.change(record)["suspend_subscription"])
 
     with Firehose(port, keys) as firehose:
-        assert [subscribe(action) for action in ("add", "remove", "add")] == ["0", "1", "1"]
+        assert [firehose.subscribe("acme", 9, action) for action in ("add", "remove", "add")] == [0, 1, 1]
         revoke(system.settings, "revoked", keys["revoked"])
         eventually(is_suspended, 10)
         for _ in range(5):
             for record in load.records(20):
                 firehose.change(record)
             system.client.flushall()
-            assert subscribe("update") == "1"
+            assert firehose.subscribe("acme", 9, "update") == 1
             assert is_suspended()
     system.sender.acknowledged |= firehose.acknowledged
     system.settle()
@@ -84,6 +80,39 @@ def test_a_redis_that_forgot_everything_costs_no_message_no_revocation_and_no_ep
     system.subscriptions["acme", 9] = parse(system.client.hgetall(keys_of.catalog("acme")))[9]
     assert system.subscriptions["acme", 9]["epoch"] == 1
     report.add("Redis forgets all, the gateway goes on", system.outcome_at_rest(), changes=100, trials=5)
+
+
+@pytest.mark.parametrize("saved", [["add"], ["add", "remove"]], ids="+".join)
+def test_a_gateway_that_starts_on_a_restored_redis_opens_no_epoch_that_members_carry_already(
+    system: System, redis_at: RedisServer, report: Report, port: int, saved: list[str]
+) -> None:
+    start(system)
+    keys = make_keys(system.settings, ACCOUNTS)
+    gateway = system.start("gateway")
+    member = Load(45).records(1)[0]
+    member |= {"account": "acme", "changes": [AudienceChange(audience_id=9, epoch=1, action="ENTER")]}
+    with Firehose(port, keys) as firehose:
+        for action in saved:
+            firehose.subscribe("acme", 9, action)
+        backup = redis_at.take_backup()
+        for action in ["add", "remove", "add"][len(saved) :]:
+            firehose.subscribe("acme", 9, action)
+        firehose.change(member)
+        system.settle()
+        for process in system.processes:  # the indexer would mend the catalog within a second
+            process.kill()
+        assert gateway.ended()
+        redis_at.kill()
+        redis_at.come_back(backup)
+        system.start("gateway")
+        assert [firehose.subscribe("acme", 9, action) for action in ("remove", "add")] == [2, 2]
+    system.sender.acknowledged |= firehose.acknowledged
+    system.start("indexer")
+    system.start("worker")
+    system.settle()
+    system.subscriptions["acme", 9] = parse(system.client.hgetall(keys_of.catalog("acme")))[9]
+    assert system.subscriptions["acme", 9]["epoch"] == 2
+    report.add("gateway started on a restored Redis", system.outcome_at_rest(), changes=1)
 
 
 def test_a_gateway_told_to_stop_under_load_ends_with_0(system: System, report: Report, port: int) -> None:

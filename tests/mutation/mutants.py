@@ -311,6 +311,29 @@ MUTANTS = (
         "tests/membership_worker/test_refused_by_kafka.py::test_an_error_that_the_client_calls_fatal_ends_the_worker",
     ),
     Mutant(
+        "epoch: the topic is not asked",
+        "ingest_gateway/subscriptions.py",
+        "self._store.meet(state)",
+        "pass",
+        "tests/gateway/test_published.py"
+        "::test_a_gateway_that_starts_on_a_redis_of_before_opens_a_new_epoch_all_the_same",
+    ),
+    Mutant(
+        "epoch: the topic may be unread",
+        "ingest_gateway/subscriptions.py",
+        "if not self._spools:",
+        "if False:",
+        "tests/gateway/test_published.py"
+        "::test_without_kafka_a_message_waits_no_longer_than_the_bound_and_is_to_be_sent_again",
+    ),
+    Mutant(
+        "epoch: the topic is read to its end",
+        "ingest_gateway/published.py",
+        "unread.discard(message.partition())",
+        "unread.clear()",
+        "tests/gateway/test_published.py::test_a_partition_is_read_to_its_own_end",
+    ),
+    Mutant(
         "no leader: an offset that is none",
         "audience_core/kafka/admin.py",
         "if offset >= 0:",

@@ -199,7 +199,7 @@ WRITES = {
     "api": {CHANGES, SUBSCRIPTIONS, DEAD_LETTERS},
 }
 READS = {
-    "gateway": set(),
+    "gateway": {SUBSCRIPTIONS},
     "worker": {CHANGES},
     "indexer": {CHANGES, SUBSCRIPTIONS, COUNTS},
     "api": {DEAD_LETTERS},

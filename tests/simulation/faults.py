@@ -7,8 +7,6 @@ from tests.simulation.plan import Fault, FaultKind
 from tests.simulation.senders import Senders
 from tests.simulation.world import RunningWorker, World
 
-# in these, states of subscriptions are forgotten: see World.catalog_is_known
-_FORGETTING: set[FaultKind] = {"restore redis", "empty redis", "crash gateway"}
 _LEAPS_S = (1, 10, 61, 130)
 """both sides of the ordering window and of the suppression"""
 
@@ -36,9 +34,6 @@ class Faults:
             "time passes": lambda luck: world.clock.sleep(luck.choice(_LEAPS_S)),
             "compact": lambda _: world.broker.compact(),
         }
-
-    def may_happen(self, fault: Fault) -> bool:
-        return fault.kind not in _FORGETTING or self._world.catalog_is_known()
 
     def happen(self, fault: Fault) -> None:
         self._world.scheduler.note(f"fault: {fault.kind}")

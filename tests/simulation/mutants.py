@@ -14,6 +14,7 @@ from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.shard_store import ShardStore
 from audience_indexer.indexer import Indexer
 from audience_indexer.totals import Totals
+from ingest_gateway.subscriptions import Subscriptions
 from membership_worker.worker import Worker
 from tests.simulation.simulated_redis import RedisServer
 
@@ -101,10 +102,17 @@ def _listing_not_mended() -> Patch:
 
 
 def _epochs_go_back() -> Patch:
-    def meet(self: AsyncCatalogStore, account: str, audience_id: int, state: Any) -> None:
-        self._met.setdefault(account, {})[audience_id] = state
+    def meet(self: AsyncCatalogStore, state: Any) -> None:
+        self._met.setdefault(state["account"], {})[state["audience_id"]] = state
 
-    return AsyncCatalogStore, "_meet", meet
+    return AsyncCatalogStore, "meet", meet
+
+
+def _topic_not_asked() -> Patch:
+    async def meet_published(_self: Subscriptions, _account: str, _audience_id: int) -> None:
+        return
+
+    return Subscriptions, "_meet_published", meet_published
 
 
 MUTANTS: dict[str, Callable[[], Patch]] = {
@@ -120,6 +128,7 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "old-epochs-counted": _old_epochs_counted,
     "listing-not-mended": _listing_not_mended,
     "epochs-go-back": _epochs_go_back,
+    "topic-not-asked": _topic_not_asked,
 }
 
 

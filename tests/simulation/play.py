@@ -3,10 +3,9 @@
 import logging
 import random as global_random
 import traceback
-from bisect import insort
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 import structlog
@@ -16,7 +15,7 @@ from audience_core.topics import CHANGES
 from tests.simulation.checks import differences, listing_differences
 from tests.simulation.clock import Clock
 from tests.simulation.faults import Faults
-from tests.simulation.plan import STEPS, Change, Erase, Fault, Item, Plan, Poison, Subscribe
+from tests.simulation.plan import STEPS, Change, Erase, Item, Plan, Poison, Subscribe
 from tests.simulation.scheduler import Note, Scheduler
 from tests.simulation.senders import Senders
 from tests.simulation.world import COMPARE_EVERY_S, World
@@ -76,7 +75,7 @@ class _Play:
         self._world.broker.counts_get_lost = plan.counts_get_lost
         while items or self._scheduler.step_number < STEPS:
             while items and items[0].at <= self._scheduler.step_number:
-                self._begin(items.pop(0), items)
+                self._begin(items.pop(0))
             self._faults.pass_over()
             self._scheduler.run_one()
         self._faults.end()
@@ -88,7 +87,7 @@ class _Play:
             self._go_on(2 * _TURNS)
         return late + differences(self._world, self._senders)
 
-    def _begin(self, item: Item, items: list[Item]) -> None:
+    def _begin(self, item: Item) -> None:
         if isinstance(item, Change):
             self._senders.change(item)
         elif isinstance(item, Subscribe):
@@ -97,15 +96,8 @@ class _Play:
             self._senders.erase(item)
         elif isinstance(item, Poison):
             self._world.broker.append(Outgoing(CHANGES, item.shard, b"", b"poison"))
-        elif self._faults.may_happen(item):
-            self._faults.happen(item)
         else:
-            self._put_off(item, items)
-
-    def _put_off(self, fault: Fault, items: list[Item]) -> None:
-        later = replace(fault, at=self._scheduler.step_number + 5)
-        if later.at < STEPS:
-            insort(items, later, key=lambda item: item.at)
+            self._faults.happen(item)
 
     def _comes_to_rest(self) -> bool:
         """Wait until all is told and seconds have passed since; False when that never comes."""

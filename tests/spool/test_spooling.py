@@ -25,6 +25,7 @@ from audience_core.topics import CHANGES, SUBSCRIPTIONS
 from ingest_gateway.caches import CatalogCache
 from ingest_gateway.firehose import SubscriptionMessage
 from ingest_gateway.outgoing import Records
+from ingest_gateway.published import PublishedSubscriptions, make_consumer
 from ingest_gateway.publisher import KafkaPublisher
 from ingest_gateway.spool import Spool
 from ingest_gateway.spool_file import claim, claim_left_behind
@@ -194,7 +195,9 @@ def test_a_spooled_subscription_never_hides_a_newer_one_that_another_gateway_has
     async def run() -> None:
         client = connect_async(settings)
         store, codec = AsyncCatalogStore(client), Codec()
-        subscriptions = Subscriptions(store, CatalogCache(store), Records(codec, settings.shards), codec)
+        published = PublishedSubscriptions(make_consumer(settings), codec, settings.shards, ACK_S)
+        records = Records(codec, settings.shards)
+        subscriptions = Subscriptions(store, CatalogCache(store), records, codec, published, spools=True)
         async with (
             outlet(settings, tmp_path / "a", renew=subscriptions.renew) as late,
             outlet(settings, tmp_path / "b", renew=subscriptions.renew) as other,
@@ -208,6 +211,7 @@ def test_a_spooled_subscription_never_hides_a_newer_one_that_another_gateway_has
             await subscriptions.apply(subscription("third", 3), "demo", 3, other.publisher)
             await other.drained()
             await late.drained()
+        await published.close()
         await client.aclose()
 
     asyncio.run(run())

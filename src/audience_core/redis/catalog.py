@@ -21,8 +21,8 @@ def parse(entries: dict[str, str]) -> Catalog:
 class AsyncCatalogStore:
     """The catalog as the gateway uses it. Methods raise RedisUnavailable.
 
-    It never goes back behind a state that it has met: when Redis was restored to an older one, and until the indexer
-    has mended that, a `remove` would else open an epoch that members carry already, and they would come to life again.
+    It never goes back behind a state that it has met, in Redis or elsewhere: when Redis was restored to an older one,
+    and until the indexer has mended that, changes would else be taken to belong to an epoch that is over.
     """
 
     def __init__(self, client: AsyncRedis) -> None:
@@ -46,7 +46,7 @@ class AsyncCatalogStore:
                 field = str(audience_id)
                 before = await self._client.hget(keys.catalog(account), field)
                 if before:
-                    self._meet(account, audience_id, cast(AudienceSubscription, json.loads(before)))
+                    self.meet(cast(AudienceSubscription, json.loads(before)))
                 state = apply_subscription(
                     self._met.get(account, {}).get(audience_id),
                     account=account,
@@ -59,7 +59,7 @@ class AsyncCatalogStore:
                 )
                 args = [field, before or "", json.dumps(state, ensure_ascii=False)]
                 if await scripts.call_async(self._client, "compare_and_set", [keys.catalog(account)], args):
-                    self._meet(account, audience_id, state)
+                    self.meet(state)
                     await self._client.hincrby(keys.CATALOG_VERSIONS, account, 1)
                     return state
 
@@ -67,12 +67,13 @@ class AsyncCatalogStore:
         """All audiences of an account."""
         async with async_redis_faults("reading the catalog"):
             entries = parse(await self._client.hgetall(keys.catalog(account)))
-        for audience_id, state in entries.items():
-            self._meet(account, audience_id, state)
+        for state in entries.values():
+            self.meet(state)
         return dict(self._met.get(account, {}))
 
-    def _meet(self, account: str, audience_id: int, state: AudienceSubscription) -> None:
-        met = self._met.setdefault(account, {})
+    def meet(self, state: AudienceSubscription) -> None:
+        """Remember a state, unless a newer one was met."""
+        met, audience_id = self._met.setdefault(state["account"], {}), state["audience_id"]
         met[audience_id] = newer(met[audience_id], state) if audience_id in met else state
 
     async def versions(self) -> dict[str, str]:
