@@ -11,7 +11,7 @@ from fastavro import parse_schema
 
 from audience_core.codec import CURRENT, Codec
 from audience_core.errors import PermanentError, PoisonRecord, RetryableError
-from audience_core.schema_files import VERSION, schema_folder
+from audience_core.schema_files import VERSION, load_schema, schema_folder
 from audience_core.settings import CoreSettings
 
 _TIMEOUT_S = 5.0
@@ -37,6 +37,10 @@ class SchemaRegistry:
             if answer.status_code != httpx.codes.OK:
                 raise PermanentError(f"the schema registry refused {name}: status {answer.status_code}")
             self._ids[name] = int(answer.json()["id"])
+            self._schemas[self._ids[name]] = (
+                name,
+                load_schema(name),
+            )  # so that no reading waits for the registry either
         return self._ids[name]
 
     def schema_of(self, schema_id: int) -> tuple[str, dict[str, Any]]:

@@ -34,6 +34,7 @@ from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
 from ingest_gateway.connection import Connection, Limits
 from ingest_gateway.erasure import Erasures
+from ingest_gateway.late import LateSubscriptions
 from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import Outlet, open_outlet
 from ingest_gateway.probing import Probes, probes_of
@@ -128,6 +129,7 @@ class _Wired:
     catalogs: CatalogCache
     health: _KafkaHealth
     published: PublishedSubscriptions
+    late: LateSubscriptions
     outlet: Outlet
     activity_log: ActivityLog
     probes: Probes
@@ -139,6 +141,7 @@ class _Wired:
             asyncio.create_task(refresh_forever("catalogs", self.catalogs.refresh, CATALOG_EVERY_S)),
             asyncio.create_task(self.health.watch()),
             asyncio.create_task(self.published.prepare()),
+            asyncio.create_task(self.late.forever()),
             asyncio.create_task(self.activity_log.flush_forever()),
             *self.outlet.start(),
             *self.probes.start(),
@@ -157,7 +160,8 @@ def _wire(
         make_consumer(settings), codec, settings.shards, settings.ack_timeout.total_seconds()
     )
     spools = settings.spool_dir is not None
-    subscriptions = Subscriptions(catalog_store, catalogs, records, codec, published, spools=spools)
+    late = LateSubscriptions(lambda state: subscriptions.publish_newest(state, outlet.kafka.deliver))
+    subscriptions = Subscriptions(catalog_store, catalogs, records, codec, published, spools=spools, late=late.note)
     outlet = open_outlet(settings, producer, subscriptions.renew)
     activity_log = ActivityLog(ActivityStore(client))
     probes = probes_of(part, lambda: outlet.ready(kafka_reachable=health.reachable))
@@ -173,7 +177,7 @@ def _wire(
         probes=probes,
         tracing=tracing,
     )
-    return _Wired(gateway, keys, catalogs, health, published, outlet, activity_log, probes)
+    return _Wired(gateway, keys, catalogs, health, published, late, outlet, activity_log, probes)
 
 
 async def _serve(
@@ -199,10 +203,10 @@ async def _serve(
                 task.cancel()
             with contextlib.suppress(RedisUnavailable):
                 await wired.activity_log.flush(everything=True)
-            await wired.published.close()
             left = await asyncio.to_thread(producer.close)
             if left:
                 log.warning("records_left_unacknowledged", count=left)
+            await wired.published.close()
             await wired.outlet.close()
             if tracing is not None:
                 await asyncio.to_thread(tracing.close)

@@ -1,25 +1,24 @@
 """What the subscriptions topic says of an audience, asked before a message about it is applied.
 
 Redis may have been restored to a state from before, or may be empty. The topic still holds every state that was ever
-answered for, so it is what a message is applied to: else a `remove` would open an epoch that members carry already.
-Such messages are rare, and a partition of a compacted topic is short, so it is read from its start each time: that
-needs no memory, and an end of partition that comes then is the end as of now.
+published, so it is what a message is applied to: else a `remove` would open an epoch that members carry already. Such
+messages are rare, and a partition of a compacted topic is short, so it is read from its start each time: that needs no
+memory, and an end of partition that comes then is the end as of now.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from audience_core.codec import Codec
 from audience_core.domain.partitioning import audience_key, shard_of
 from audience_core.domain.records import AudienceSubscription
 from audience_core.domain.subscriptions import newer
-from audience_core.errors import KafkaUnavailable, PoisonRecord
+from audience_core.errors import AudienceError, KafkaRefused, KafkaUnavailable, PoisonRecord, RetryableError
 from audience_core.kafka.client import options
 from audience_core.kafka.consumer import fetch
 from audience_core.observability.logging import get_logger
@@ -27,7 +26,8 @@ from audience_core.settings import CoreSettings
 from audience_core.topics import SUBSCRIPTIONS
 
 _FETCH = 2000
-_METADATA_S = 10.0
+_FETCH_S = 0.01
+_METADATA_S = 1.0
 
 log = get_logger()
 
@@ -36,7 +36,7 @@ class Published(Protocol):
     """Knows the published states of subscriptions."""
 
     async def newest(self, account: str, audience_id: int) -> AudienceSubscription | None:
-        """The newest published state, or None when there is none. Raises KafkaUnavailable."""
+        """The newest published state, or None when there is none. Raises RetryableError, KafkaRefused."""
         ...
 
 
@@ -45,6 +45,28 @@ class _Question:
     partition: int
     key: bytes
     answer: "asyncio.Future[AudienceSubscription | None]"
+
+
+@dataclass
+class _Reading:
+    """A partition that is read for those who asked before it began."""
+
+    asked: list[_Question]
+    until: float
+    found: dict[bytes, AudienceSubscription] = field(default_factory=dict)
+    assigned: bool = False
+    ended: bool = False
+    failure: AudienceError | None = None
+
+    def settle(self) -> None:
+        """Answer who still waits."""
+        for question in self.asked:
+            if question.answer.done():
+                continue
+            if self.failure is None:
+                question.answer.set_result(self.found.get(question.key))
+            else:
+                question.answer.set_exception(self.failure)
 
 
 def make_consumer(settings: CoreSettings) -> Consumer:
@@ -57,13 +79,14 @@ def make_consumer(settings: CoreSettings) -> Consumer:
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 5,  # the last fetch finds nothing and waits so long; nothing is fetched in between
             **options(settings, "gateway-subscriptions"),
-        },
-        logger=logging.getLogger("rdkafka"),
+            # the producer tells the same of the same brokers, and what an idle consumer has to tell would pile up
+            "log_level": 0,
+        }
     )
 
 
 class PublishedSubscriptions:
-    """Reads the topic. Who asks while it is read waits for the next reading, which answers all of them."""
+    """Reads the topic, each partition for itself. Who asks while one is read waits for its next reading."""
 
     def __init__(self, consumer: Consumer, codec: Codec, shards: int, within: float) -> None:
         self._consumer = consumer
@@ -71,85 +94,111 @@ class PublishedSubscriptions:
         self._shards = shards
         self._within = within
         self._asked: list[_Question] = []
-        self._reading: asyncio.Task[None] | None = None
+        self._answering: asyncio.Task[None] | None = None
+        self._why = "no answer in time"
 
     async def prepare(self) -> None:
         """Learn who leads the partitions: a first reading without that takes half a second."""
-        try:
-            await asyncio.to_thread(self._consumer.list_topics, SUBSCRIPTIONS, timeout=_METADATA_S)
-        except KafkaException as error:
-            log.debug("subscriptions_not_prepared", error=error.args[0].name())
+        while True:
+            try:
+                await asyncio.to_thread(self._consumer.list_topics, SUBSCRIPTIONS, timeout=_METADATA_S)
+            except KafkaException as error:
+                log.debug("subscriptions_not_prepared", error=error.args[0].name())
+                await asyncio.sleep(_METADATA_S)
+            else:
+                return
 
     async def newest(self, account: str, audience_id: int) -> AudienceSubscription | None:
-        """The newest published state, or None when there is none. Raises KafkaUnavailable after the bound."""
+        """As Published has it; KafkaUnavailable after the bound."""
         key = audience_key(account, audience_id)
         question = _Question(shard_of(key, self._shards), key, asyncio.get_running_loop().create_future())
         self._asked.append(question)
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._answer_all())
+        if self._answering is None or self._answering.done():
+            self._answering = asyncio.create_task(self._answer_all())
         try:
             async with asyncio.timeout(self._within):
                 return await question.answer
         except TimeoutError:
-            raise KafkaUnavailable(f"{SUBSCRIPTIONS} could not be read in time") from None
+            raise KafkaUnavailable(f"{SUBSCRIPTIONS} could not be read: {self._why}") from None
 
     async def close(self) -> None:
         """End, after what is being read."""
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
+        if self._answering is not None:
+            await asyncio.wait([self._answering])
         await asyncio.to_thread(self._consumer.close)
 
     async def _answer_all(self) -> None:
-        while asked := [question for question in self._asked if not question.answer.done()]:
-            self._asked = []
-            found: dict[bytes, AudienceSubscription] = {}
-            failure: Exception | None = None
+        readings: dict[int, _Reading] = {}
+        while readings or self._asked:
+            self._begin(readings)
             try:
-                found = await asyncio.to_thread(self._read, asked)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
-                failure = error
-            for question in asked:
-                if question.answer.done():
-                    continue
-                if failure is None:
-                    question.answer.set_result(found.get(question.key))
-                else:
-                    question.answer.set_exception(failure)
+                await asyncio.to_thread(self._turn, readings)
+            except Exception as error:  # a reading that is not settled would keep this up for ever
+                log.exception("subscriptions_not_read")
+                _fail(readings.values(), RetryableError(f"{SUBSCRIPTIONS} could not be read: {type(error).__name__}"))
+                await asyncio.to_thread(self._consumer.unassign)
+            for partition in [partition for partition, reading in readings.items() if reading.ended]:
+                readings.pop(partition).settle()
 
-    def _read(self, asked: list[_Question]) -> dict[bytes, AudienceSubscription]:
-        keys, found = {question.key for question in asked}, dict[bytes, AudienceSubscription]()
-        for key, value in _records(self._consumer, {question.partition for question in asked}, self._within):
-            if key in keys and (state := self._decoded(value)) is not None:
-                found[key] = newer(found[key], state) if key in found else state
-        return found
+    def _begin(self, readings: dict[int, _Reading]) -> None:
+        """Take the questions whose partitions are not being read."""
+        asked, self._asked = [question for question in self._asked if not question.answer.done()], []
+        beginning: dict[int, _Reading] = {}
+        for question in asked:
+            if question.partition in readings:
+                self._asked.append(question)
+            else:
+                until = time.monotonic() + self._within
+                beginning.setdefault(question.partition, _Reading([], until)).asked.append(question)
+        readings |= beginning
 
-    def _decoded(self, value: bytes | None) -> AudienceSubscription | None:
+    def _turn(self, readings: dict[int, _Reading]) -> None:
+        new = [partition for partition, reading in readings.items() if not reading.assigned]
+        if new:
+            self._consumer.incremental_assign([TopicPartition(SUBSCRIPTIONS, n, OFFSET_BEGINNING) for n in new])
+        for partition in new:
+            readings[partition].assigned = True
+        for message in fetch(self._consumer, _FETCH, _FETCH_S):
+            self._take(readings, message)
+        for reading in readings.values():
+            if not reading.ended and time.monotonic() >= reading.until:
+                reading.ended = True
+                reading.failure = KafkaUnavailable(f"{SUBSCRIPTIONS} could not be read: {self._why}")
+        ended = [partition for partition, reading in readings.items() if reading.ended]
+        if ended:
+            self._consumer.incremental_unassign([TopicPartition(SUBSCRIPTIONS, n) for n in ended])
+
+    def _take(self, readings: dict[int, _Reading], message: Message) -> None:
+        error, reading = message.error(), readings.get(message.partition() or 0)
+        if error is None:
+            if reading is not None:
+                self._note(reading, message)
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+            if reading is not None:
+                reading.ended = True
+        elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            refused = KafkaRefused(f"the gateway's Kafka user may not read {SUBSCRIPTIONS}: grant it READ")
+            log.error("subscriptions_not_read", error=str(refused))
+            _fail(readings.values(), refused)
+        else:
+            self._why = error.name()
+
+    def _note(self, reading: _Reading, message: Message) -> None:
+        key, value = message.key(), message.value()
+        if not isinstance(key, bytes) or key not in {question.key for question in reading.asked}:
+            return
         try:
-            kind, state = self._codec.decode(value)
+            kind, state = self._codec.decode(value if isinstance(value, bytes) else None)
         except PoisonRecord as error:
             log.warning("undecodable", topic=SUBSCRIPTIONS, reason=error.reason)
-            return None
-        return state if kind == "AudienceSubscription" else None
+            return
+        except RetryableError as error:  # it was written with a schema that only the registry knows
+            _fail([reading], error)
+            return
+        if kind == "AudienceSubscription":
+            reading.found[key] = newer(reading.found[key], state) if key in reading.found else state
 
 
-def _records(consumer: Consumer, partitions: set[int], within: float) -> Iterator[tuple[bytes | None, bytes | None]]:
-    """(key, value) of all that the partitions hold. Raises KafkaUnavailable after `within` seconds."""
-    unread, until, why = set(partitions), time.monotonic() + within, "no answer in time"
-    consumer.assign([TopicPartition(SUBSCRIPTIONS, partition, OFFSET_BEGINNING) for partition in partitions])
-    try:
-        while unread:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise KafkaUnavailable(f"{SUBSCRIPTIONS} could not be read: {why}")
-            for message in fetch(consumer, _FETCH, left):
-                error = message.error()
-                if error is None:
-                    yield message.key(), message.value()
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
-                    unread.discard(message.partition())
-                elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                    raise KafkaUnavailable(f"Kafka does not let the gateway read {SUBSCRIPTIONS}: grant it READ")
-                else:
-                    why = error.name()
-    finally:
-        consumer.unassign()
+def _fail(readings: Iterable[_Reading], failure: AudienceError) -> None:
+    for reading in readings:
+        reading.ended, reading.failure = True, reading.failure or failure

@@ -96,9 +96,11 @@ class Drain:
     async def _deliver(self, records: list[Outgoing]) -> None:
         """Subscriptions are compacted, so the last record must be the newest state: look again after each of them."""
         while records:
-            newest = [await self._newest(record) for record in records]
+            newest = await asyncio.gather(*map(self._newest, records))
             await self._kafka.deliver(newest)
-            records = [r for r in newest if r.topic == SUBSCRIPTIONS and await self._newest(r) != r]
+            subscriptions = [record for record in newest if record.topic == SUBSCRIPTIONS]
+            again = await asyncio.gather(*map(self._newest, subscriptions))
+            records = [record for record, now in zip(subscriptions, again, strict=True) if now != record]
 
     async def _newest(self, record: Outgoing) -> Outgoing:
         return await self._renew(record) if record.topic == SUBSCRIPTIONS else record

@@ -1,11 +1,12 @@
 """Subscriptions into the catalog and the topic. The topic is compacted, so its last record must be the newest state."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from audience_core.codec import Codec
 from audience_core.domain.records import AudienceSubscription
 from audience_core.domain.subscriptions import newer
-from audience_core.errors import KafkaUnavailable
+from audience_core.errors import KafkaUnavailable, RetryableError
 from audience_core.kafka.producer import Outgoing
 from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import AsyncCatalogStore
@@ -17,12 +18,15 @@ from ingest_gateway.publisher import Publisher
 from ingest_gateway.registration import EPOCH_SETTING
 
 log = get_logger()
+Deliver = Callable[[list[Outgoing]], Awaitable[None]]
+"""Returns when Kafka has the records, or raises when it gave them up"""
 
 
 class Subscriptions:
-    """Applies subscription messages. Methods raise RetryableError.
+    """Applies subscription messages. Methods raise RetryableError, and KafkaRefused when the topic may not be read.
 
-    `spools`: whether the gateway goes on without Kafka, with the states that it and Redis know.
+    `spools`: whether the gateway goes on without Kafka, with the states that it and Redis know. `late` is told of each
+    state that Kafka did not acknowledge in time.
     """
 
     def __init__(
@@ -34,9 +38,11 @@ class Subscriptions:
         published: Published,
         *,
         spools: bool = False,
+        late: Callable[[AudienceSubscription], None] = lambda _: None,
     ) -> None:
         self._published = published
         self._spools = spools
+        self._late = late
         self._store = store
         self._catalogs = catalogs
         self._records = records
@@ -46,7 +52,7 @@ class Subscriptions:
         self, message: SubscriptionMessage, account: str, occurred_at: int, publisher: Publisher
     ) -> AudienceSubscription:
         """Return the state that the message led to, once it is in the catalog and durable in the topic."""
-        await self._meet_published(account, message.audience_id)
+        await self._meet_published(account, message.audience_id, spools=self._spools)
         settings = {k: v for k, v in message.audience_subscription_settings.items() if k != EPOCH_SETTING}
         state = await self._store.subscribe(
             account=account,
@@ -61,27 +67,43 @@ class Subscriptions:
         newest = state
         # another gateway may have written a newer state meanwhile, and its record may lie before ours
         while newest != published:
-            await publisher.publish([self._records.subscription(newest)])
-            published, newest = newest, await self._newest(newest)
+            try:
+                await publisher.publish([self._records.subscription(newest)])
+            except KafkaUnavailable:
+                self._late(newest)
+                raise
+            published, newest = newest, await self._in_catalog(newest)
         return state
 
-    async def _meet_published(self, account: str, audience_id: int) -> None:
+    async def publish_newest(self, state: AudienceSubscription, deliver: Deliver) -> None:
+        """Publish the newest state that topic and catalog know until it is the last one in the topic."""
+        published: AudienceSubscription | None = None
+        newest = await self._newest(state)
+        while newest != published:
+            await deliver([self._records.subscription(newest)])
+            published, newest = newest, await self._newest(newest)
+
+    async def renew(self, record: Outgoing) -> Outgoing:
+        """The record of a subscription in the newest state that topic and catalog know."""
+        _, state = await asyncio.to_thread(self._codec.decode, record.value)
+        newest = await self._newest(state)
+        return record if newest == state else self._records.subscription(newest)
+
+    async def _meet_published(self, account: str, audience_id: int, *, spools: bool = False) -> None:
         try:
             state = await self._published.newest(account, audience_id)
-        except KafkaUnavailable as error:
-            if not self._spools:
+        except RetryableError as error:
+            if not spools:
                 raise
             log.info("subscriptions_not_read", error=str(error))
         else:
             if state is not None:
                 self._store.meet(state)
 
-    async def renew(self, record: Outgoing) -> Outgoing:
-        """The record of a subscription in the newest state that the catalog knows."""
-        _, state = await asyncio.to_thread(self._codec.decode, record.value)
-        newest = await self._newest(state)
-        return record if newest == state else self._records.subscription(newest)
-
     async def _newest(self, state: AudienceSubscription) -> AudienceSubscription:
+        await self._meet_published(state["account"], state["audience_id"])
+        return await self._in_catalog(state)
+
+    async def _in_catalog(self, state: AudienceSubscription) -> AudienceSubscription:
         catalog = await self._catalogs.of(state["account"], fresh=True)
         return newer(state, catalog.get(state["audience_id"], state))

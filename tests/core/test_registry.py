@@ -55,6 +55,13 @@ def test_a_record_goes_out_in_confluent_framing_and_comes_back(registry_url: str
     reader.close()
 
 
+def test_what_was_written_here_is_read_without_asking(registry_url: str) -> None:
+    registry = SchemaRegistry(registry_url)
+    data = Codec(registry).encode("VisitorErased", ERASED)
+    registry.close()
+    assert Codec(registry).decode(data) == ("VisitorErased", ERASED)
+
+
 def test_a_reader_with_a_registry_still_reads_single_object_encoding(registry_url: str) -> None:
     registry = SchemaRegistry(registry_url)
     assert Codec(registry).decode(Codec().encode("VisitorErased", ERASED)) == ("VisitorErased", ERASED)

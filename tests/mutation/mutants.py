@@ -313,25 +313,40 @@ MUTANTS = (
     Mutant(
         "epoch: the topic is not asked",
         "ingest_gateway/subscriptions.py",
-        "self._store.meet(state)",
-        "pass",
+        "                self._store.meet(state)",
+        "                pass",
         "tests/gateway/test_published.py"
         "::test_a_gateway_that_starts_on_a_redis_of_before_opens_a_new_epoch_all_the_same",
     ),
     Mutant(
         "epoch: the topic may be unread",
         "ingest_gateway/subscriptions.py",
-        "if not self._spools:",
-        "if False:",
+        "            if not spools:",
+        "            if False:",
         "tests/gateway/test_published.py"
         "::test_without_kafka_a_message_waits_no_longer_than_the_bound_and_is_to_be_sent_again",
     ),
     Mutant(
         "epoch: the topic is read to its end",
         "ingest_gateway/published.py",
-        "unread.discard(message.partition())",
-        "unread.clear()",
-        "tests/gateway/test_published.py::test_a_partition_is_read_to_its_own_end",
+        "reading = message.error(), readings.get(message.partition() or 0)",
+        "reading = message.error(), next(iter(readings.values()), None)",
+        "tests/gateway/test_reading_partitions.py::test_a_partition_is_read_to_its_own_end",
+    ),
+    Mutant(
+        "epoch: the topic is read anew for each",
+        "ingest_gateway/published.py",
+        "self._asked.append(question)\n            else:",
+        "readings[question.partition].asked.append(question)\n            else:",
+        "tests/gateway/test_reading_partitions.py"
+        "::test_who_asks_while_a_partition_is_read_is_answered_by_its_next_reading",
+    ),
+    Mutant(
+        "epoch: a spooled record is renewed by the topic",
+        "ingest_gateway/subscriptions.py",
+        '        await self._meet_published(state["account"], state["audience_id"])\n',
+        "",
+        "tests/gateway/test_published.py::test_a_spooled_record_is_renewed_by_what_the_topic_says",
     ),
     Mutant(
         "no leader: an offset that is none",

@@ -6,7 +6,7 @@ from typing import Any
 from audience_core.domain.identities import hmacs_of_erased_identity
 from audience_core.domain.partitioning import shard_of, visitor_key
 from audience_core.redis import catalog, keys
-from audience_core.topics import ERASURES
+from audience_core.topics import ERASURES, SUBSCRIPTIONS
 from segment_api.rows import shown_members
 from tests.simulation import model
 from tests.simulation.plan import ACCOUNT, MPIDS, SHARDS, Change
@@ -26,6 +26,7 @@ def differences(world: World, senders: Senders) -> list[str]:
         *_members(world, known),
         *_counts(world, known),
         *_subscriptions(world, subscribed),
+        *_published(world, subscribed),
         *_listing(world, known, subscribed),
         *_shown(world, known, subscribed),
         *_accepted(log, senders, subscribed),
@@ -71,6 +72,14 @@ def _counts(world: World, known: dict[tuple[int, str], model.Visitor]) -> list[s
 def _subscriptions(world: World, subscribed: dict[int, tuple[str, int]]) -> list[str]:
     held = {a: (state["status"], state["epoch"]) for a, state in _catalog(world).items()}
     return _compared("catalog: audience", subscribed, held)
+
+
+def _published(world: World, subscribed: dict[int, tuple[str, int]]) -> list[str]:
+    """The last record of each key, which is all that compaction leaves."""
+    records = [record for shard in range(SHARDS) for record in world.broker.logs[SUBSCRIPTIONS, shard]]
+    states = {record.key_bytes: CODEC.decode(record.body)[1] for record in records}
+    held = {state["audience_id"]: (state["status"], state["epoch"]) for state in states.values()}
+    return _compared("topic: audience", subscribed, held)
 
 
 def _listing(

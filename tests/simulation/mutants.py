@@ -109,10 +109,17 @@ def _epochs_go_back() -> Patch:
 
 
 def _topic_not_asked() -> Patch:
-    async def meet_published(_self: Subscriptions, _account: str, _audience_id: int) -> None:
+    async def meet_published(_self: Subscriptions, _account: str, _audience_id: int, **_: bool) -> None:
         return
 
     return Subscriptions, "_meet_published", meet_published
+
+
+def _late_left_behind() -> Patch:
+    async def publish_newest(_self: Subscriptions, _state: Any, _deliver: Any) -> None:
+        return
+
+    return Subscriptions, "publish_newest", publish_newest
 
 
 MUTANTS: dict[str, Callable[[], Patch]] = {
@@ -129,6 +136,7 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "listing-not-mended": _listing_not_mended,
     "epochs-go-back": _epochs_go_back,
     "topic-not-asked": _topic_not_asked,
+    "late-left-behind": _late_left_behind,
 }
 
 

@@ -19,8 +19,10 @@ from tests.simulation.scheduler import Scheduler
 _ACK_LOST = _NOT_WRITTEN = 0.02
 _COUNT_LOST = 0.05
 _NOT_TOLD = 0.1
+_GIVEN_UP = 0.2
 _FETCHED_AT_ONCE = 6
 _IDLE_STEPS = 10
+_LATE_STEPS = 60
 
 
 class Record(NamedTuple):
@@ -126,19 +128,70 @@ class Broker:
             raise KafkaUnavailable("simulated")
 
 
+class Delivery:
+    """A record in the queue of a gateway's client."""
+
+    def __init__(self, record: Outgoing) -> None:
+        self.record = record
+        self.written: bool | None = None
+
+
 class GatewayPublisher:
-    """What the gateway publishes through."""
+    """What the gateway publishes through. As librdkafka does, it keeps what it could not write in time, and writes that
+    later, in order, or gives it up; nobody who sent it knows which."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._queue: list[Delivery] = []
+        self.closed = False
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
-        self._broker.write(records)
+        broker, failed = self._broker, False
+        for record in records:
+            broker.scheduler.step()
+            waits = any(self._place(late.record) == self._place(record) for late in self._queue)
+            if waits or broker.down or (broker.flaky and broker.scheduler.chance(_NOT_WRITTEN)):
+                self._queue.append(Delivery(record))
+                failed = True
+                continue
+            broker.append(record)
+            failed = failed or (broker.flaky and broker.scheduler.chance(_ACK_LOST))
+        if failed:
+            raise KafkaUnavailable("simulated")
+
+    async def deliver(self, records: Sequence[Outgoing]) -> None:
+        """Raises KafkaUnavailable when a record was given up."""
+        waiting = [Delivery(record) for record in records]
+        self._queue += waiting
+        while any(delivery.written is None for delivery in waiting):
+            self._broker.scheduler.rest(_IDLE_STEPS)
+        if not all(delivery.written for delivery in waiting):
+            raise KafkaUnavailable("simulated")
+
+    def network(self) -> None:
+        """The client's own side: runs as a process of its own."""
+        while not self.closed:
+            self._broker.scheduler.rest(_LATE_STEPS)
+            while self._queue and not self.closed:
+                given_up = self._broker.flaky and self._broker.scheduler.chance(_GIVEN_UP)
+                if self._broker.down and not given_up:
+                    break
+                delivery = self._queue.pop(0)
+                delivery.written = not given_up
+                if not given_up:
+                    self._broker.append(delivery.record)
+
+    @property
+    def idle(self) -> bool:
+        return not self._queue
+
+    @staticmethod
+    def _place(record: Outgoing) -> tuple[str, int]:
+        return record.topic, record.partition
 
 
 class PublishedStates:
-    """What the gateway asks the subscriptions topic through. A retry of librdkafka may write a record late, so the last
-    one is not always the newest."""
+    """What the gateway asks the subscriptions topic through. The last record is not always the newest state."""
 
     def __init__(self, broker: Broker, codec: Codec) -> None:
         self._broker = broker

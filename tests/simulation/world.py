@@ -10,6 +10,8 @@ from typing import Any, cast
 from pydantic import SecretStr
 
 from audience_core.codec import Codec
+from audience_core.domain.records import AudienceSubscription
+from audience_core.errors import RetryableError
 from audience_core.observability.probes import probe_answer
 from audience_core.redis.activity import ActivityStore
 from audience_core.redis.catalog import AsyncCatalogStore
@@ -75,6 +77,9 @@ class OneKey(KeyRing):
 class RunningGateway:
     gateway: Gateway
     catalogs: CatalogCache
+    publisher: GatewayPublisher
+    late: list[Process]
+    """those that publish once more what was not acknowledged in time"""
 
 
 @dataclass
@@ -101,7 +106,7 @@ class World:
         self.redis = RedisServer(self.scheduler, WINDOW_S * 1000, SUPPRESSION_S * 1000)
         self.group = Group(self.scheduler, SHARDS)
         self.workers: list[RunningWorker] = []
-        self.gateways = [self._gateway() for _ in GATEWAY_SKEWS_S]
+        self.gateways = [self._gateway(number) for number in range(len(GATEWAY_SKEWS_S))]
         self.caches: list[Process] = []
         self._started = 0
         for number in range(len(self.gateways)):
@@ -110,25 +115,43 @@ class World:
         self.start_worker()
         self.start_worker()
 
-    def _gateway(self) -> RunningGateway:
+    def _gateway(self, number: int) -> RunningGateway:
         client = cast(Any, AsyncClient(self.redis))
         store = AsyncCatalogStore(client)
         catalogs, records = CatalogCache(store), Records(CODEC, SHARDS)
-        control = ControlStore(client, b"")
+        control, publisher = ControlStore(client, b""), GatewayPublisher(self.broker)
+        late: list[Process] = []
+
+        def note_late(state: AudienceSubscription) -> None:
+            late[:] = [process for process in late if not process.greenlet.dead]
+            late.append(self.scheduler.spawn(f"gateway {number} late", lambda: publish_late(state)))
+
+        def publish_late(state: AudienceSubscription) -> None:
+            while True:
+                try:
+                    drive(subscriptions.publish_newest(state, publisher.deliver))
+                except RetryableError:
+                    self.scheduler.rest(30)
+                else:
+                    return
+
+        published = PublishedStates(self.broker, CODEC)
+        subscriptions = Subscriptions(store, catalogs, records, CODEC, published, late=note_late)
+        self.scheduler.spawn(f"network of gateway {number}", publisher.network)
         gateway = Gateway(
             GATEWAY,
             keys=OneKey(control, b""),
             catalogs=catalogs,
-            subscriptions=Subscriptions(store, catalogs, records, CODEC, PublishedStates(self.broker, CODEC)),
+            subscriptions=subscriptions,
             erasures=Erasures(
                 ControlStore(client, b""), ErasureStore(client, SHARDS), records, GATEWAY.required_pepper()
             ),
-            publisher=GatewayPublisher(self.broker),
+            publisher=publisher,
             records=records,
             activity_log=ActivityLog(ActivityStore(client)),
             probes=Probes(lambda: probe_answer([])),
         )
-        return RunningGateway(gateway, catalogs)
+        return RunningGateway(gateway, catalogs, publisher, late)
 
     def _refresh(self, number: int) -> None:
         """The gateway's side task that keeps its catalogs fresh."""
@@ -146,7 +169,11 @@ class World:
 
     def restart_gateway(self, number: int) -> None:
         """It comes back with empty caches; requests under way are the senders' to repeat."""
-        self.gateways[number] = self._gateway()
+        gone = self.gateways[number]
+        gone.publisher.closed = True
+        for process in gone.late:
+            self.scheduler.kill(process)
+        self.gateways[number] = self._gateway(number)
 
     def start_worker(self) -> RunningWorker:
         self._started += 1
@@ -218,4 +245,8 @@ class World:
     def at_rest(self) -> bool:
         """Whether everything that was written has been read, applied and told."""
         applied = all(stored_offset(self.redis, number) == self.broker.end(CHANGES, number) for number in range(SHARDS))
-        return applied and self.indexer.consumer.at_end and all(worker.producer.idle for worker in self.workers)
+        published = all(worker.producer.idle for worker in self.workers) and all(
+            gateway.publisher.idle and all(process.greenlet.dead for process in gateway.late)
+            for gateway in self.gateways
+        )
+        return applied and self.indexer.consumer.at_end and published
