@@ -55,7 +55,11 @@ RIGHTS = {
         reads=(CHANGES,), writes=(COUNTS, DEAD_LETTERS, ERASURES), checks=ALL, groups=("membership-worker",)
     ),
     "indexer": Rights(
-        reads=(SUBSCRIPTIONS, COUNTS, CHANGES), checks=ALL, groups=("audience-indexer", "audience-indexer-watch")
+        # writes a subscription's newest state behind an older one that came late
+        reads=(SUBSCRIPTIONS, COUNTS, CHANGES),
+        writes=(SUBSCRIPTIONS,),
+        checks=ALL,
+        groups=("audience-indexer", "audience-indexer-watch"),
     ),
     # erasures, and dead letters that are replayed from the console
     "api": Rights(reads=(DEAD_LETTERS,), writes=(CHANGES, SUBSCRIPTIONS, DEAD_LETTERS), groups=("audience-dlq",)),

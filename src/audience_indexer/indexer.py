@@ -26,6 +26,7 @@ from audience_core.redis.shard_store import Counts, ShardStore
 from audience_core.redis.silence import count_late
 from audience_core.topics import COUNTS, SUBSCRIPTIONS
 from audience_indexer.history import HistoryWriter
+from audience_indexer.last_states import LastStates
 from audience_indexer.listing import ListingWriter, Total
 from audience_indexer.settings import IndexerSettings
 from audience_indexer.totals import Audience, Totals
@@ -72,6 +73,7 @@ class Indexer:
         client: Redis,
         store: ShardStore,
         codec: Codec,
+        last_states: LastStates,
         stopping: Callable[[], bool],
         tracing: Tracing | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Indexer:
         self._client = client
         self._store = store
         self._codec = codec
+        self._last_states = last_states
         self._stopping = stopping
         self._listing = ListingWriter(client)
         self._history = HistoryWriter(client)
@@ -105,6 +108,7 @@ class Indexer:
             self._read()
             if self._unread:
                 continue
+            self._last_states.publish()
             try:
                 self._write()
             except RedisUnavailable as error:
@@ -140,7 +144,7 @@ class Indexer:
         if kind == "ShardCount":
             self._totals.count(record)
         elif kind == "AudienceSubscription":
-            self._totals.subscribe(record)
+            self._last_states.note(record, self._totals.subscribe(record))
         else:
             metrics.INDEXER_RECORDS.labels("poison").inc()
             return

@@ -8,6 +8,7 @@ from audience_core.codec import Codec
 from audience_core.errors import AudienceError
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.kafka.lag import make_lag_consumer
+from audience_core.kafka.producer import RecordProducer
 from audience_core.observability.logging import configure, get_logger
 from audience_core.observability.probes import ProbeServer
 from audience_core.observability.stopping import Stop
@@ -18,6 +19,7 @@ from audience_core.redis.shard_store import ShardStore
 from audience_core.registry import make_codec
 from audience_core.settings import load
 from audience_indexer.indexer import Indexer, make_consumer
+from audience_indexer.last_states import LastStates
 from audience_indexer.settings import IndexerSettings
 from audience_indexer.watch import Watch
 
@@ -82,6 +84,7 @@ def _run(settings: IndexerSettings, stop: Stop) -> None:
 
 def _index(settings: IndexerSettings, codec: Codec, client: Redis, state: _State, stop: Stop) -> None:
     consumer, store = make_consumer(settings), ShardStore(client, settings)
+    producer = RecordProducer(settings, "indexer")
     tracing = open_tracing(settings, "indexer")
     indexer = Indexer(
         settings,
@@ -89,6 +92,7 @@ def _index(settings: IndexerSettings, codec: Codec, client: Redis, state: _State
         client=client,
         store=store,
         codec=codec,
+        last_states=LastStates(producer, codec, settings.shards),
         stopping=stop,
         tracing=tracing,
     )
@@ -101,6 +105,7 @@ def _index(settings: IndexerSettings, codec: Codec, client: Redis, state: _State
     finally:
         watching.join(DRAIN_S)
         consumer.close()
+        producer.close()
         client.close()
         if tracing is not None:
             tracing.close()

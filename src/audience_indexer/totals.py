@@ -18,11 +18,12 @@ class Totals:
     counts: dict[Audience, dict[tuple[int, int], tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
     """audience → (epoch, shard) → (offset, count)"""
 
-    def subscribe(self, state: AudienceSubscription) -> None:
-        """Keep the newest state of a subscription."""
+    def subscribe(self, state: AudienceSubscription) -> AudienceSubscription:
+        """Keep the newest state of a subscription, and return it."""
         audience = (state["account"], state["audience_id"])
         current = self.subscriptions.get(audience)
-        self.subscriptions[audience] = state if current is None else newer(current, state)
+        newest = self.subscriptions[audience] = state if current is None else newer(current, state)
+        return newest
 
     def count(self, record: ShardCount) -> None:
         """Keep a shard's latest count; one of an earlier offset comes from a worker that has lost the shard."""

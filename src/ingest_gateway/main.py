@@ -34,7 +34,6 @@ from ingest_gateway.app import Gateway
 from ingest_gateway.caches import CATALOG_EVERY_S, KEYS_EVERY_S, CatalogCache, KeyRing, refresh_forever
 from ingest_gateway.connection import Connection, Limits
 from ingest_gateway.erasure import Erasures
-from ingest_gateway.late import LateSubscriptions
 from ingest_gateway.outgoing import Records
 from ingest_gateway.outlet import Outlet, open_outlet
 from ingest_gateway.probing import Probes, probes_of
@@ -129,7 +128,6 @@ class _Wired:
     catalogs: CatalogCache
     health: _KafkaHealth
     published: PublishedSubscriptions
-    late: LateSubscriptions
     outlet: Outlet
     activity_log: ActivityLog
     probes: Probes
@@ -141,7 +139,6 @@ class _Wired:
             asyncio.create_task(refresh_forever("catalogs", self.catalogs.refresh, CATALOG_EVERY_S)),
             asyncio.create_task(self.health.watch()),
             asyncio.create_task(self.published.prepare()),
-            asyncio.create_task(self.late.forever()),
             asyncio.create_task(self.activity_log.flush_forever()),
             *self.outlet.start(),
             *self.probes.start(),
@@ -160,8 +157,7 @@ def _wire(
         make_consumer(settings), codec, settings.shards, settings.ack_timeout.total_seconds()
     )
     spools = settings.spool_dir is not None
-    late = LateSubscriptions(lambda state: subscriptions.publish_newest(state, outlet.kafka.deliver))
-    subscriptions = Subscriptions(catalog_store, catalogs, records, codec, published, spools=spools, late=late.note)
+    subscriptions = Subscriptions(catalog_store, catalogs, records, codec, published, spools=spools)
     outlet = open_outlet(settings, producer, subscriptions.renew)
     activity_log = ActivityLog(ActivityStore(client))
     probes = probes_of(part, lambda: outlet.ready(kafka_reachable=health.reachable))
@@ -177,7 +173,7 @@ def _wire(
         probes=probes,
         tracing=tracing,
     )
-    return _Wired(gateway, keys, catalogs, health, published, late, outlet, activity_log, probes)
+    return _Wired(gateway, keys, catalogs, health, published, outlet, activity_log, probes)
 
 
 async def _serve(

@@ -19,7 +19,6 @@ class Outlet:
     """The publisher, and what runs beside it."""
 
     publisher: Publisher
-    kafka: KafkaPublisher
     spool: Spool | None = None
     drain: Drain | None = None
     folder: Path = Path()
@@ -54,12 +53,9 @@ def open_outlet(settings: GatewaySettings, producer: RecordProducer, renew: Rene
     """Make the outlet that the settings ask for. Raises PermanentError when the spool's folder can't be used."""
     ack_timeout = settings.ack_timeout.total_seconds()
     if settings.spool_dir is None:
-        alone = KafkaPublisher(producer, ack_timeout)
-        return Outlet(alone, alone)
+        return Outlet(KafkaPublisher(producer, ack_timeout))
     kafka = KafkaPublisher(producer, min(ack_timeout, settings.spool_after.total_seconds()))
     spool = Spool(claim(settings.spool_dir), settings.spool_bytes)
     metrics.GATEWAY_SPOOL_RECORDS.set_function(lambda: spool.records)
     metrics.GATEWAY_SPOOL_BYTES.set_function(lambda: spool.bytes)
-    return Outlet(
-        SpoolingPublisher(kafka, spool), kafka, spool, Drain(kafka, renew), settings.spool_dir, settings.spool_bytes
-    )
+    return Outlet(SpoolingPublisher(kafka, spool), spool, Drain(kafka, renew), settings.spool_dir, settings.spool_bytes)

@@ -1,12 +1,11 @@
 """Subscriptions into the catalog and the topic. The topic is compacted, so its last record must be the newest state."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from audience_core.codec import Codec
 from audience_core.domain.records import AudienceSubscription
 from audience_core.domain.subscriptions import newer
-from audience_core.errors import KafkaUnavailable, RetryableError
+from audience_core.errors import RetryableError
 from audience_core.kafka.producer import Outgoing
 from audience_core.observability.logging import get_logger
 from audience_core.redis.catalog import AsyncCatalogStore
@@ -18,15 +17,12 @@ from ingest_gateway.publisher import Publisher
 from ingest_gateway.registration import EPOCH_SETTING
 
 log = get_logger()
-Deliver = Callable[[list[Outgoing]], Awaitable[None]]
-"""Returns when Kafka has the records, or raises when it gave them up"""
 
 
 class Subscriptions:
     """Applies subscription messages. Methods raise RetryableError, and KafkaRefused when the topic may not be read.
 
-    `spools`: whether the gateway goes on without Kafka, with the states that it and Redis know. `late` is told of each
-    state that Kafka did not acknowledge in time.
+    `spools`: whether the gateway goes on without Kafka, with the states that it and Redis know.
     """
 
     def __init__(
@@ -38,11 +34,9 @@ class Subscriptions:
         published: Published,
         *,
         spools: bool = False,
-        late: Callable[[AudienceSubscription], None] = lambda _: None,
     ) -> None:
         self._published = published
         self._spools = spools
-        self._late = late
         self._store = store
         self._catalogs = catalogs
         self._records = records
@@ -67,21 +61,9 @@ class Subscriptions:
         newest = state
         # another gateway may have written a newer state meanwhile, and its record may lie before ours
         while newest != published:
-            try:
-                await publisher.publish([self._records.subscription(newest)])
-            except KafkaUnavailable:
-                self._late(newest)
-                raise
+            await publisher.publish([self._records.subscription(newest)])
             published, newest = newest, await self._in_catalog(newest)
         return state
-
-    async def publish_newest(self, state: AudienceSubscription, deliver: Deliver) -> None:
-        """Publish the newest state that topic and catalog know until it is the last one in the topic."""
-        published: AudienceSubscription | None = None
-        newest = await self._newest(state)
-        while newest != published:
-            await deliver([self._records.subscription(newest)])
-            published, newest = newest, await self._newest(newest)
 
     async def renew(self, record: Outgoing) -> Outgoing:
         """The record of a subscription in the newest state that topic and catalog know."""

@@ -4,13 +4,14 @@ import signal
 
 import pytest
 
-from audience_core.domain.records import AudienceChange
+from audience_core.domain.records import AudienceChange, AudienceSubscription
 from audience_core.redis import keys as keys_of
 from audience_core.redis.catalog import parse
+from audience_core.topics import SUBSCRIPTIONS
 from tests.faults.conftest import Report
 from tests.faults.faulty_gateway import POINTS
 from tests.faults.firehose import Firehose, make_keys, revoke
-from tests.faults.load import ACCOUNTS, AUDIENCES, Load
+from tests.faults.load import ACCOUNTS, AUDIENCES, Load, subscription
 from tests.faults.redis_servers import RedisServer
 from tests.faults.system import Process, System
 from tests.pipeline.kafka_cluster import steady_port
@@ -113,6 +114,23 @@ def test_a_gateway_that_starts_on_a_restored_redis_opens_no_epoch_that_members_c
     system.subscriptions["acme", 9] = parse(system.client.hgetall(keys_of.catalog("acme")))[9]
     assert system.subscriptions["acme", 9]["epoch"] == 2
     report.add("gateway started on a restored Redis", system.outcome_at_rest(), changes=1)
+
+
+def test_a_subscription_that_came_late_does_not_stay_the_last_in_its_topic(system: System, report: Report) -> None:
+    newest = subscription("acme", 9)
+    late = AudienceSubscription(**{**newest, "name": "Former", "updated_at": newest["updated_at"] - 1})
+    for state in (newest, late):
+        system.sender.subscribe(state)
+    system.subscriptions["acme", 9] = newest
+    before = system.records_in(SUBSCRIPTIONS)
+    indexer = system.start("indexer")
+    system.start("worker")
+    eventually(lambda: system.records_in(SUBSCRIPTIONS), 30, before + 1)
+    indexer.kill()
+    system.client.flushall()
+    system.start("indexer")
+    report.add("a subscription's record came late", system.outcome_at_rest(), changes=0)
+    assert system.records_in(SUBSCRIPTIONS) == before + 1
 
 
 def test_a_gateway_told_to_stop_under_load_ends_with_0(system: System, report: Report, port: int) -> None:

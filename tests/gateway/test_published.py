@@ -22,7 +22,6 @@ from audience_core.settings import CoreSettings
 from audience_stream.embedded import EmbeddedKafka
 from ingest_gateway.caches import CatalogCache
 from ingest_gateway.firehose import SubscriptionMessage
-from ingest_gateway.late import LateSubscriptions
 from ingest_gateway.published import PublishedSubscriptions, make_consumer
 from ingest_gateway.publisher import KafkaPublisher
 from ingest_gateway.subscriptions import Subscriptions
@@ -165,33 +164,6 @@ def test_a_gateway_that_spools_goes_on_without_kafka(without_kafka: CoreSettings
     async def scene() -> None:
         async with gateway(without_kafka, 0.2, spools=True) as apply:
             assert [(await apply(action, at))["epoch"] for at, action in enumerate(("add", "remove"))] == [0, 1]
-
-    asyncio.run(scene())
-
-
-def test_what_came_late_to_the_topic_is_followed_by_the_newest_state_until_kafka_has_it(settings: CoreSettings) -> None:
-    newest = state("behind", 1, 3)
-    publish(settings, [RECORDS.subscription(newest)])
-
-    async def scene() -> None:
-        client = connect_async(settings)
-        store, delivered, taken = AsyncCatalogStore(client), list[Outgoing](), asyncio.Event()
-
-        async def deliver(records: list[Outgoing]) -> None:
-            delivered.extend(records)
-            if len(delivered) == 1:
-                raise KafkaUnavailable("given up")
-            taken.set()
-
-        async with reading(settings) as published:
-            subscriptions = Subscriptions(store, CatalogCache(store), RECORDS, CODEC, published)
-            late = LateSubscriptions(lambda former: subscriptions.publish_newest(former, deliver))
-            task = asyncio.create_task(late.forever())
-            late.note(state("behind", 1, 2))
-            await asyncio.wait_for(taken.wait(), WITHIN_S)
-            task.cancel()
-        await client.aclose()
-        assert delivered == [RECORDS.subscription(newest)] * 2
 
     asyncio.run(scene())
 

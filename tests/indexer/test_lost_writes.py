@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import count
 from random import Random
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -121,5 +122,6 @@ def run(settings: IndexerSettings, broker: Broker, client: Any, *, until: Callab
         client=client,
         store=ShardStore(client, settings),
         codec=CODEC,
+        last_states=Mock(),
         stopping=stopping,
     ).run()

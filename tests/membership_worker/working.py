@@ -20,7 +20,7 @@ from membership_worker.shards import Shards
 from membership_worker.topic_watch import TopicWatch
 from membership_worker.worker import Worker
 from tests.simulation.scheduler import Scheduler
-from tests.simulation.simulated_kafka import Broker, Group, GroupConsumer, WorkerProducer
+from tests.simulation.simulated_kafka import BackgroundProducer, Broker, Group, GroupConsumer
 
 Store = TypeVar("Store", bound=ShardStore)
 TOPIC_ID = "topic-1"
@@ -70,7 +70,7 @@ def work_until_told(
         consumer=member,
         shards=shards,
         store=store,
-        producer=cast(Any, WorkerProducer(broker)),
+        producer=cast(Any, BackgroundProducer(broker)),
         codec=CODEC,
         topic_id=TOPIC_ID,
         stopping=stopping,

@@ -349,6 +349,21 @@ MUTANTS = (
         "tests/gateway/test_published.py::test_a_spooled_record_is_renewed_by_what_the_topic_says",
     ),
     Mutant(
+        "epoch: the newest state is the last",
+        "audience_indexer/last_states.py",
+        "            self._hidden[key] = newest\n",
+        "",
+        "tests/indexer/test_last_states.py::test_a_state_that_came_behind_a_newer_one_by_this_very_repair_is_repaired",
+    ),
+    Mutant(
+        "epoch: equal states do not outdo each other",
+        "audience_indexer/last_states.py",
+        "if newer(last, newest) == last:",
+        "if newest == last:",
+        "tests/indexer/test_last_states.py"
+        "::test_of_two_states_of_one_time_none_is_older_so_two_indexers_do_not_outdo_each_other",
+    ),
+    Mutant(
         "no leader: an offset that is none",
         "audience_core/kafka/admin.py",
         "if offset >= 0:",

@@ -195,7 +195,7 @@ def test_nobody_gets_in_without_a_name_or_without_tls(secured: Secured) -> None:
 WRITES = {
     "gateway": {CHANGES, SUBSCRIPTIONS, DEAD_LETTERS},
     "worker": {COUNTS, DEAD_LETTERS, ERASURES},
-    "indexer": set(),
+    "indexer": {SUBSCRIPTIONS},
     "api": {CHANGES, SUBSCRIPTIONS, DEAD_LETTERS},
 }
 READS = {

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import audience_core.redis.silence
 import audience_indexer.history
 import audience_indexer.indexer
+import audience_indexer.last_states
 import audience_indexer.listing
 import ingest_gateway.answers
 import ingest_gateway.app
@@ -22,6 +23,7 @@ _MODULES = (
     audience_core.redis.silence,
     audience_indexer.history,
     audience_indexer.indexer,
+    audience_indexer.last_states,
     audience_indexer.listing,
     ingest_gateway.answers,
     ingest_gateway.app,

@@ -13,6 +13,7 @@ from audience_core.errors import FencedError
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.shard_store import ShardStore
 from audience_indexer.indexer import Indexer
+from audience_indexer.last_states import LastStates
 from audience_indexer.totals import Totals
 from ingest_gateway.subscriptions import Subscriptions
 from membership_worker.worker import Worker
@@ -115,11 +116,8 @@ def _topic_not_asked() -> Patch:
     return Subscriptions, "_meet_published", meet_published
 
 
-def _late_left_behind() -> Patch:
-    async def publish_newest(_self: Subscriptions, _state: Any, _deliver: Any) -> None:
-        return
-
-    return Subscriptions, "publish_newest", publish_newest
+def _late_left_last() -> Patch:
+    return LastStates, "note", lambda _self, _last, _newest: None
 
 
 MUTANTS: dict[str, Callable[[], Patch]] = {
@@ -136,7 +134,7 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "listing-not-mended": _listing_not_mended,
     "epochs-go-back": _epochs_go_back,
     "topic-not-asked": _topic_not_asked,
-    "late-left-behind": _late_left_behind,
+    "late-left-last": _late_left_last,
 }
 
 

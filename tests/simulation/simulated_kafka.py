@@ -17,12 +17,14 @@ from audience_core.topics import CHANGES, COUNTS, SUBSCRIPTIONS, TOPICS
 from tests.simulation.scheduler import Scheduler
 
 _ACK_LOST = _NOT_WRITTEN = 0.02
+_LATE = 0.15
+"""of subscriptions; there are few of them"""
 _COUNT_LOST = 0.05
 _NOT_TOLD = 0.1
 _GIVEN_UP = 0.2
 _FETCHED_AT_ONCE = 6
 _IDLE_STEPS = 10
-_LATE_STEPS = 60
+_LATE_STEPS = 100
 
 
 class Record(NamedTuple):
@@ -128,44 +130,31 @@ class Broker:
             raise KafkaUnavailable("simulated")
 
 
-class Delivery:
-    """A record in the queue of a gateway's client."""
-
-    def __init__(self, record: Outgoing) -> None:
-        self.record = record
-        self.written: bool | None = None
-
-
 class GatewayPublisher:
     """What the gateway publishes through. As librdkafka does, it keeps what it could not write in time, and writes that
     later, in order, or gives it up; nobody who sent it knows which."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._queue: list[Delivery] = []
+        self._queue: list[Outgoing] = []
         self.closed = False
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         broker, failed = self._broker, False
         for record in records:
             broker.scheduler.step()
-            waits = any(self._place(late.record) == self._place(record) for late in self._queue)
-            if waits or broker.down or (broker.flaky and broker.scheduler.chance(_NOT_WRITTEN)):
-                self._queue.append(Delivery(record))
+            waits = any((late.topic, late.partition) == (record.topic, record.partition) for late in self._queue)
+            if (
+                waits
+                or broker.down
+                or (broker.flaky and broker.scheduler.chance(_LATE if record.topic == SUBSCRIPTIONS else _NOT_WRITTEN))
+            ):
+                self._queue.append(record)
                 failed = True
                 continue
             broker.append(record)
             failed = failed or (broker.flaky and broker.scheduler.chance(_ACK_LOST))
         if failed:
-            raise KafkaUnavailable("simulated")
-
-    async def deliver(self, records: Sequence[Outgoing]) -> None:
-        """Raises KafkaUnavailable when a record was given up."""
-        waiting = [Delivery(record) for record in records]
-        self._queue += waiting
-        while any(delivery.written is None for delivery in waiting):
-            self._broker.scheduler.rest(_IDLE_STEPS)
-        if not all(delivery.written for delivery in waiting):
             raise KafkaUnavailable("simulated")
 
     def network(self) -> None:
@@ -176,18 +165,13 @@ class GatewayPublisher:
                 given_up = self._broker.flaky and self._broker.scheduler.chance(_GIVEN_UP)
                 if self._broker.down and not given_up:
                     break
-                delivery = self._queue.pop(0)
-                delivery.written = not given_up
+                record = self._queue.pop(0)
                 if not given_up:
-                    self._broker.append(delivery.record)
+                    self._broker.append(record)
 
     @property
     def idle(self) -> bool:
         return not self._queue
-
-    @staticmethod
-    def _place(record: Outgoing) -> tuple[str, int]:
-        return record.topic, record.partition
 
 
 class PublishedStates:
@@ -207,8 +191,8 @@ class PublishedStates:
         return reduce(newer, states) if states else None
 
 
-class WorkerProducer:
-    """A worker's producer: counts travel behind its back, may be overtaken by its death, or come long after it."""
+class BackgroundProducer:
+    """A worker's or an indexer's: records travel behind its back, may be overtaken by its death, or come long after."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -10,8 +10,6 @@ from typing import Any, cast
 from pydantic import SecretStr
 
 from audience_core.codec import Codec
-from audience_core.domain.records import AudienceSubscription
-from audience_core.errors import RetryableError
 from audience_core.observability.probes import probe_answer
 from audience_core.redis.activity import ActivityStore
 from audience_core.redis.catalog import AsyncCatalogStore
@@ -20,6 +18,7 @@ from audience_core.redis.erasures import ErasureStore
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import CHANGES
 from audience_indexer.indexer import Indexer
+from audience_indexer.last_states import LastStates
 from audience_indexer.settings import IndexerSettings
 from ingest_gateway.activity import ActivityLog
 from ingest_gateway.app import Gateway
@@ -38,13 +37,13 @@ from tests.simulation.clock import Clock
 from tests.simulation.plan import ACCOUNT, SHARDS
 from tests.simulation.scheduler import Process, Scheduler, drive
 from tests.simulation.simulated_kafka import (
+    BackgroundProducer,
     Broker,
     GatewayPublisher,
     Group,
     GroupConsumer,
     PublishedStates,
     WholeTopics,
-    WorkerProducer,
 )
 from tests.simulation.simulated_redis import AsyncClient, Client, RedisServer, stored_offset
 
@@ -78,15 +77,13 @@ class RunningGateway:
     gateway: Gateway
     catalogs: CatalogCache
     publisher: GatewayPublisher
-    late: list[Process]
-    """those that publish once more what was not acknowledged in time"""
 
 
 @dataclass
 class RunningWorker:
     process: Process
     consumer: GroupConsumer
-    producer: WorkerProducer
+    producer: BackgroundProducer
     stopping: bool = False
 
 
@@ -94,6 +91,8 @@ class RunningWorker:
 class RunningIndexer:
     process: Process
     consumer: WholeTopics
+    producer: BackgroundProducer
+    last_states: LastStates
 
 
 class World:
@@ -120,23 +119,8 @@ class World:
         store = AsyncCatalogStore(client)
         catalogs, records = CatalogCache(store), Records(CODEC, SHARDS)
         control, publisher = ControlStore(client, b""), GatewayPublisher(self.broker)
-        late: list[Process] = []
-
-        def note_late(state: AudienceSubscription) -> None:
-            late[:] = [process for process in late if not process.greenlet.dead]
-            late.append(self.scheduler.spawn(f"gateway {number} late", lambda: publish_late(state)))
-
-        def publish_late(state: AudienceSubscription) -> None:
-            while True:
-                try:
-                    drive(subscriptions.publish_newest(state, publisher.deliver))
-                except RetryableError:
-                    self.scheduler.rest(30)
-                else:
-                    return
-
         published = PublishedStates(self.broker, CODEC)
-        subscriptions = Subscriptions(store, catalogs, records, CODEC, published, late=note_late)
+        subscriptions = Subscriptions(store, catalogs, records, CODEC, published)
         self.scheduler.spawn(f"network of gateway {number}", publisher.network)
         gateway = Gateway(
             GATEWAY,
@@ -151,7 +135,7 @@ class World:
             activity_log=ActivityLog(ActivityStore(client)),
             probes=Probes(lambda: probe_answer([])),
         )
-        return RunningGateway(gateway, catalogs, publisher, late)
+        return RunningGateway(gateway, catalogs, publisher)
 
     def _refresh(self, number: int) -> None:
         """The gateway's side task that keeps its catalogs fresh."""
@@ -169,16 +153,13 @@ class World:
 
     def restart_gateway(self, number: int) -> None:
         """It comes back with empty caches; requests under way are the senders' to repeat."""
-        gone = self.gateways[number]
-        gone.publisher.closed = True
-        for process in gone.late:
-            self.scheduler.kill(process)
+        self.gateways[number].publisher.closed = True
         self.gateways[number] = self._gateway(number)
 
     def start_worker(self) -> RunningWorker:
         self._started += 1
         name = f"worker {self._started}"
-        consumer, producer = GroupConsumer(self.broker, self.group), WorkerProducer(self.broker)
+        consumer, producer = GroupConsumer(self.broker, self.group), BackgroundProducer(self.broker)
         store = ShardStore(cast(Any, Client(self.redis)), WORKER)
         shards = Shards(
             cast(Any, consumer),
@@ -224,6 +205,8 @@ class World:
 
     def start_indexer(self) -> RunningIndexer:
         consumer, client = WholeTopics(self.broker), cast(Any, Client(self.redis))
+        producer = BackgroundProducer(self.broker)
+        last_states = LastStates(cast(Any, producer), CODEC, SHARDS)
 
         def run() -> None:
             Indexer(
@@ -232,21 +215,23 @@ class World:
                 client=client,
                 store=ShardStore(client, INDEXER),
                 codec=CODEC,
+                last_states=last_states,
                 stopping=lambda: False,
             ).run()
 
-        return RunningIndexer(self.scheduler.spawn("indexer", run), consumer)
+        self.scheduler.spawn("network of the indexer", producer.deliver)
+        return RunningIndexer(self.scheduler.spawn("indexer", run), consumer, producer, last_states)
 
     def restart_indexer(self) -> None:
         self.scheduler.note("indexer killed and started again")
         self.scheduler.kill(self.indexer.process)
+        self.indexer.producer.closed = True
         self.indexer = self.start_indexer()
 
     def at_rest(self) -> bool:
         """Whether everything that was written has been read, applied and told."""
         applied = all(stored_offset(self.redis, number) == self.broker.end(CHANGES, number) for number in range(SHARDS))
-        published = all(worker.producer.idle for worker in self.workers) and all(
-            gateway.publisher.idle and all(process.greenlet.dead for process in gateway.late)
-            for gateway in self.gateways
-        )
+        producers = [self.indexer.producer, *(worker.producer for worker in self.workers)]
+        published = all(producer.idle for producer in producers) and self.indexer.last_states.all_last
+        published = published and all(gateway.publisher.idle for gateway in self.gateways)
         return applied and self.indexer.consumer.at_end and published

@@ -1,0 +1,65 @@
+"""Keeps the newest state of each subscription the last one in its topic, since compaction leaves nothing else.
+
+A gateway's record that Kafka did not acknowledge in time may still arrive, seconds later, behind a newer one of another
+gateway. The indexer reads every record in its place, also those from before its start, so it sees each that is older
+than one before it, and publishes the newest once more. Kafka never compacts the segment that is being written, which
+leaves time for that. What is published is read again like any other, so a newer state that it came behind is found too.
+"""
+
+import time
+
+from audience_core.codec import Codec
+from audience_core.domain.partitioning import audience_key, shard_of
+from audience_core.domain.records import AudienceSubscription
+from audience_core.domain.subscriptions import newer
+from audience_core.errors import KafkaUnavailable
+from audience_core.kafka.producer import Outgoing, RecordProducer
+from audience_core.observability.logging import get_logger
+from audience_core.topics import SUBSCRIPTIONS
+
+_AGAIN_S = 15.0
+"""The producer has given a record up by then (`message.timeout.ms`)."""
+
+log = get_logger()
+
+
+class LastStates:
+    """Audiences whose last record is not the newest."""
+
+    def __init__(self, producer: RecordProducer, codec: Codec, shards: int) -> None:
+        self._producer = producer
+        self._codec = codec
+        self._shards = shards
+        self._hidden: dict[bytes, AudienceSubscription] = {}
+        self._due: dict[bytes, float] = {}
+
+    def note(self, last: AudienceSubscription, newest: AudienceSubscription) -> None:
+        """A record was read: the last one of its audience so far. `newest` is the newest of all."""
+        key = audience_key(last["account"], last["audience_id"])
+        if newer(last, newest) == last:
+            self._hidden.pop(key, None)
+        else:
+            self._hidden[key] = newest
+            self._due[key] = 0.0
+
+    def publish(self) -> None:
+        """Publish what is hidden behind older records. Waits for nothing: what does not arrive is sent again."""
+        now = time.monotonic()
+        due = [key for key in self._hidden if now >= self._due[key]]
+        if not due:
+            return
+        self._due |= dict.fromkeys(due, now + _AGAIN_S)
+        log.info("newest_subscriptions_published", count=len(due))
+        try:
+            self._producer.send([self._outgoing(key) for key in due], lambda _: None)
+        except KafkaUnavailable as error:
+            log.warning("newest_subscriptions_not_published", error=str(error))
+
+    @property
+    def all_last(self) -> bool:
+        """Whether each audience's last record is its newest."""
+        return not self._hidden
+
+    def _outgoing(self, key: bytes) -> Outgoing:
+        value = self._codec.encode("AudienceSubscription", self._hidden[key])
+        return Outgoing(SUBSCRIPTIONS, shard_of(key, self._shards), key, value)
