@@ -36,11 +36,8 @@ class SchemaRegistry:
             answer = self._call("POST", f"/subjects/{_NAMESPACE}.{name}/versions", json={"schema": text})
             if answer.status_code != httpx.codes.OK:
                 raise PermanentError(f"the schema registry refused {name}: status {answer.status_code}")
-            self._ids[name] = int(answer.json()["id"])
-            self._schemas[self._ids[name]] = (
-                name,
-                load_schema(name),
-            )  # so that no reading waits for the registry either
+            number = self._ids[name] = int(answer.json()["id"])
+            self._schemas[number] = (name, load_schema(name))  # so that no reading waits for the registry either
         return self._ids[name]
 
     def schema_of(self, schema_id: int) -> tuple[str, dict[str, Any]]:

@@ -8,6 +8,8 @@ leaves time for that. What is published is read again like any other, so a newer
 
 import time
 
+from confluent_kafka import KafkaError
+
 from audience_core.codec import Codec
 from audience_core.domain.partitioning import audience_key, shard_of
 from audience_core.domain.records import AudienceSubscription
@@ -30,8 +32,8 @@ class LastStates:
         self._producer = producer
         self._codec = codec
         self._shards = shards
-        self._hidden: dict[bytes, AudienceSubscription] = {}
-        self._due: dict[bytes, float] = {}
+        self._hidden: dict[bytes, tuple[AudienceSubscription, float]] = {}
+        """key → (newest state, when it is to be published)"""
 
     def note(self, last: AudienceSubscription, newest: AudienceSubscription) -> None:
         """A record was read: the last one of its audience so far. `newest` is the newest of all."""
@@ -39,19 +41,17 @@ class LastStates:
         if newer(last, newest) == last:
             self._hidden.pop(key, None)
         else:
-            self._hidden[key] = newest
-            self._due[key] = 0.0
+            self._hidden[key] = (newest, 0.0)
 
     def publish(self) -> None:
         """Publish what is hidden behind older records. Waits for nothing: what does not arrive is sent again."""
         now = time.monotonic()
-        due = [key for key in self._hidden if now >= self._due[key]]
+        due = {key: state for key, (state, at) in self._hidden.items() if now >= at}
         if not due:
             return
-        self._due |= dict.fromkeys(due, now + _AGAIN_S)
-        log.info("newest_subscriptions_published", count=len(due))
+        self._hidden |= {key: (state, now + _AGAIN_S) for key, state in due.items()}
         try:
-            self._producer.send([self._outgoing(key) for key in due], lambda _: None)
+            self._producer.send([self._outgoing(key, state) for key, state in due.items()], _tell)
         except KafkaUnavailable as error:
             log.warning("newest_subscriptions_not_published", error=str(error))
 
@@ -60,6 +60,13 @@ class LastStates:
         """Whether each audience's last record is its newest."""
         return not self._hidden
 
-    def _outgoing(self, key: bytes) -> Outgoing:
-        value = self._codec.encode("AudienceSubscription", self._hidden[key])
+    def _outgoing(self, key: bytes, state: AudienceSubscription) -> Outgoing:
+        value = self._codec.encode("AudienceSubscription", state)
         return Outgoing(SUBSCRIPTIONS, shard_of(key, self._shards), key, value)
+
+
+def _tell(error: KafkaError | None) -> None:
+    if error is None:
+        log.info("newest_subscriptions_published")
+    else:
+        log.warning("newest_subscriptions_not_published", error=error.name())

@@ -153,10 +153,9 @@ def _wire(
     keys, catalogs, health = KeyRing(control, pepper), CatalogCache(catalog_store), _KafkaHealth(producer)
     codec = make_codec(settings)
     records = Records(codec, settings.shards)
-    published = PublishedSubscriptions(
-        make_consumer(settings), codec, settings.shards, settings.ack_timeout.total_seconds()
-    )
     spools = settings.spool_dir is not None
+    within = min(settings.ack_timeout, settings.spool_after) if spools else settings.ack_timeout
+    published = PublishedSubscriptions(make_consumer(settings), codec, settings.shards, within.total_seconds())
     subscriptions = Subscriptions(catalog_store, catalogs, records, codec, published, spools=spools)
     outlet = open_outlet(settings, producer, subscriptions.renew)
     activity_log = ActivityLog(ActivityStore(client))

@@ -28,6 +28,8 @@ from audience_core.topics import SUBSCRIPTIONS
 _FETCH = 2000
 _FETCH_S = 0.01
 _METADATA_S = 1.0
+PATIENCE_S = 10.0
+"""Bound on a reading that no request waits for"""
 
 log = get_logger()
 
@@ -35,8 +37,11 @@ log = get_logger()
 class Published(Protocol):
     """Knows the published states of subscriptions."""
 
-    async def newest(self, account: str, audience_id: int) -> AudienceSubscription | None:
-        """The newest published state, or None when there is none. Raises RetryableError, KafkaRefused."""
+    async def newest(self, account: str, audience_id: int, *, patient: bool = False) -> AudienceSubscription | None:
+        """The newest published state, or None when there is none; `patient`: no request waits for it.
+
+        Raises RetryableError, KafkaRefused.
+        """
         ...
 
 
@@ -44,6 +49,7 @@ class Published(Protocol):
 class _Question:
     partition: int
     key: bytes
+    until: float
     answer: "asyncio.Future[AudienceSubscription | None]"
 
 
@@ -51,12 +57,19 @@ class _Question:
 class _Reading:
     """A partition that is read for those who asked before it began."""
 
-    asked: list[_Question]
-    until: float
+    asked: list[_Question] = field(default_factory=list)
+    keys: set[bytes] = field(default_factory=set)
+    until: float = 0.0
     found: dict[bytes, AudienceSubscription] = field(default_factory=dict)
     assigned: bool = False
     ended: bool = False
     failure: AudienceError | None = None
+
+    def add(self, question: _Question) -> None:
+        """Read on its behalf too."""
+        self.asked.append(question)
+        self.keys.add(question.key)
+        self.until = max(self.until, question.until)
 
     def settle(self) -> None:
         """Answer who still waits."""
@@ -81,6 +94,8 @@ def make_consumer(settings: CoreSettings) -> Consumer:
             **options(settings, "gateway-subscriptions"),
             # the producer tells the same of the same brokers, and what an idle consumer has to tell would pile up
             "log_level": 0,
+            # a follower's end may lag behind what was acknowledged
+            "client.rack": "",
         }
     )
 
@@ -96,6 +111,8 @@ class PublishedSubscriptions:
         self._asked: list[_Question] = []
         self._answering: asyncio.Task[None] | None = None
         self._why = "no answer in time"
+        self._unclear = False
+        """what the consumer is assigned, after a fault of it"""
 
     async def prepare(self) -> None:
         """Learn who leads the partitions: a first reading without that takes half a second."""
@@ -108,15 +125,16 @@ class PublishedSubscriptions:
             else:
                 return
 
-    async def newest(self, account: str, audience_id: int) -> AudienceSubscription | None:
-        """As Published has it; KafkaUnavailable after the bound."""
-        key = audience_key(account, audience_id)
-        question = _Question(shard_of(key, self._shards), key, asyncio.get_running_loop().create_future())
+    async def newest(self, account: str, audience_id: int, *, patient: bool = False) -> AudienceSubscription | None:
+        """As Published has it; KafkaUnavailable after the bound, or after PATIENCE_S."""
+        key, within = audience_key(account, audience_id), PATIENCE_S if patient else self._within
+        answer = asyncio.get_running_loop().create_future()
+        question = _Question(shard_of(key, self._shards), key, time.monotonic() + within, answer)
         self._asked.append(question)
         if self._answering is None or self._answering.done():
             self._answering = asyncio.create_task(self._answer_all())
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(within):
                 return await question.answer
         except TimeoutError:
             raise KafkaUnavailable(f"{SUBSCRIPTIONS} could not be read: {self._why}") from None
@@ -136,7 +154,7 @@ class PublishedSubscriptions:
             except Exception as error:  # a reading that is not settled would keep this up for ever
                 log.exception("subscriptions_not_read")
                 _fail(readings.values(), RetryableError(f"{SUBSCRIPTIONS} could not be read: {type(error).__name__}"))
-                await asyncio.to_thread(self._consumer.unassign)
+                self._unclear = True
             for partition in [partition for partition, reading in readings.items() if reading.ended]:
                 readings.pop(partition).settle()
 
@@ -148,11 +166,13 @@ class PublishedSubscriptions:
             if question.partition in readings:
                 self._asked.append(question)
             else:
-                until = time.monotonic() + self._within
-                beginning.setdefault(question.partition, _Reading([], until)).asked.append(question)
+                beginning.setdefault(question.partition, _Reading()).add(question)
         readings |= beginning
 
     def _turn(self, readings: dict[int, _Reading]) -> None:
+        if self._unclear:
+            self._consumer.unassign()
+            self._unclear = False
         new = [partition for partition, reading in readings.items() if not reading.assigned]
         if new:
             self._consumer.incremental_assign([TopicPartition(SUBSCRIPTIONS, n, OFFSET_BEGINNING) for n in new])
@@ -185,7 +205,7 @@ class PublishedSubscriptions:
 
     def _note(self, reading: _Reading, message: Message) -> None:
         key, value = message.key(), message.value()
-        if not isinstance(key, bytes) or key not in {question.key for question in reading.asked}:
+        if not isinstance(key, bytes) or key not in reading.keys:
             return
         try:
             kind, state = self._codec.decode(value if isinstance(value, bytes) else None)

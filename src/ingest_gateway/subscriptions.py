@@ -46,7 +46,12 @@ class Subscriptions:
         self, message: SubscriptionMessage, account: str, occurred_at: int, publisher: Publisher
     ) -> AudienceSubscription:
         """Return the state that the message led to, once it is in the catalog and durable in the topic."""
-        await self._meet_published(account, message.audience_id, spools=self._spools)
+        try:
+            await self._meet_published(account, message.audience_id)
+        except RetryableError as error:
+            if not self._spools:
+                raise
+            log.info("subscriptions_not_read", error=str(error))
         settings = {k: v for k, v in message.audience_subscription_settings.items() if k != EPOCH_SETTING}
         state = await self._store.subscribe(
             account=account,
@@ -68,23 +73,14 @@ class Subscriptions:
     async def renew(self, record: Outgoing) -> Outgoing:
         """The record of a subscription in the newest state that topic and catalog know."""
         _, state = await asyncio.to_thread(self._codec.decode, record.value)
-        newest = await self._newest(state)
+        await self._meet_published(state["account"], state["audience_id"], patient=True)
+        newest = await self._in_catalog(state)
         return record if newest == state else self._records.subscription(newest)
 
-    async def _meet_published(self, account: str, audience_id: int, *, spools: bool = False) -> None:
-        try:
-            state = await self._published.newest(account, audience_id)
-        except RetryableError as error:
-            if not spools:
-                raise
-            log.info("subscriptions_not_read", error=str(error))
-        else:
-            if state is not None:
-                self._store.meet(state)
-
-    async def _newest(self, state: AudienceSubscription) -> AudienceSubscription:
-        await self._meet_published(state["account"], state["audience_id"])
-        return await self._in_catalog(state)
+    async def _meet_published(self, account: str, audience_id: int, *, patient: bool = False) -> None:
+        state = await self._published.newest(account, audience_id, patient=patient)
+        if state is not None:
+            self._store.meet(state)
 
     async def _in_catalog(self, state: AudienceSubscription) -> AudienceSubscription:
         catalog = await self._catalogs.of(state["account"], fresh=True)

@@ -73,7 +73,7 @@ def test_a_partition_without_a_leader_delays_no_other_and_is_asked_again() -> No
     consumer = Scripted([end_of(1)], [], [end_of(1)])
 
     async def scene() -> None:
-        published = consumer.asked_by(0.3)
+        published = consumer.asked_by(1.0)
         hanging = asyncio.create_task(published.newest("demo", IN_0))
         for _ in range(2):
             assert await published.newest("demo", IN_1) is None
@@ -122,3 +122,18 @@ def test_a_fault_of_the_client_is_told_and_does_not_stay() -> None:
         assert await published.newest("demo", IN_0) is None
 
     asyncio.run(scene())
+    assert consumer.unassigned == [[0, 1], [0]], "what was assigned before the fault would be assigned twice"
+
+
+def test_many_questions_about_long_partitions_are_answered_by_one_reading() -> None:
+    """As a drain asks them."""
+    records = [RECORDS.subscription(state("demo", audience, 1)) for audience in range(2000)]
+    consumer = Scripted([message_of(record) for record in records for _ in range(10)], [end_of(0), end_of(1)])
+
+    async def scene() -> None:
+        published = consumer.asked_by()
+        answers = await asyncio.gather(*(published.newest("demo", n, patient=True) for n in range(2000)))
+        assert list(answers) == [state("demo", n, 1) for n in range(2000)]
+
+    asyncio.run(scene())
+    assert len(consumer.assigned) == 1

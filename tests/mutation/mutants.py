@@ -313,15 +313,15 @@ MUTANTS = (
     Mutant(
         "epoch: the topic is not asked",
         "ingest_gateway/subscriptions.py",
-        "                self._store.meet(state)",
-        "                pass",
+        "            self._store.meet(state)",
+        "            pass",
         "tests/gateway/test_published.py"
         "::test_a_gateway_that_starts_on_a_redis_of_before_opens_a_new_epoch_all_the_same",
     ),
     Mutant(
         "epoch: the topic may be unread",
         "ingest_gateway/subscriptions.py",
-        "            if not spools:",
+        "            if not self._spools:",
         "            if False:",
         "tests/gateway/test_published.py"
         "::test_without_kafka_a_message_waits_no_longer_than_the_bound_and_is_to_be_sent_again",
@@ -344,15 +344,15 @@ MUTANTS = (
     Mutant(
         "epoch: a spooled record is renewed by the topic",
         "ingest_gateway/subscriptions.py",
-        '        await self._meet_published(state["account"], state["audience_id"])\n',
+        '        await self._meet_published(state["account"], state["audience_id"], patient=True)\n',
         "",
         "tests/gateway/test_published.py::test_a_spooled_record_is_renewed_by_what_the_topic_says",
     ),
     Mutant(
         "epoch: the newest state is the last",
         "audience_indexer/last_states.py",
-        "            self._hidden[key] = newest\n",
-        "",
+        "            self._hidden[key] = (newest, 0.0)",
+        "            pass",
         "tests/indexer/test_last_states.py::test_a_state_that_came_behind_a_newer_one_by_this_very_repair_is_repaired",
     ),
     Mutant(

@@ -110,7 +110,7 @@ def _epochs_go_back() -> Patch:
 
 
 def _topic_not_asked() -> Patch:
-    async def meet_published(_self: Subscriptions, _account: str, _audience_id: int, **_: bool) -> None:
+    async def meet_published(_self: Subscriptions, _account: str, _audience_id: int) -> None:
         return
 
     return Subscriptions, "_meet_published", meet_published

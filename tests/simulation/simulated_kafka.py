@@ -181,7 +181,8 @@ class PublishedStates:
         self._broker = broker
         self._codec = codec
 
-    async def newest(self, account: str, audience_id: int) -> AudienceSubscription | None:
+    async def newest(self, account: str, audience_id: int, *, patient: bool = False) -> AudienceSubscription | None:
+        assert not patient  # only a drain is, which is not simulated
         self._broker.scheduler.step()
         if self._broker.down or (self._broker.flaky and self._broker.scheduler.chance(_NOT_TOLD)):
             raise KafkaUnavailable("simulated")
