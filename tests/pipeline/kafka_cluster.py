@@ -175,12 +175,13 @@ class KafkaCluster:
                 node.start()
         for node in self.nodes:
             node.wait(len(self.nodes))
-        client = AdminClient({"bootstrap.servers": self.nodes[0].address, "log_level": 0})
         until = time.monotonic() + _START_S
-        while not _in_sync(client):
-            if time.monotonic() > until:
-                raise RuntimeError("a broker does not catch up")
-            time.sleep(0.1)
+        for node in self.nodes:  # each shows what it knows itself
+            client = AdminClient({"bootstrap.servers": node.address, "log_level": 0})
+            while not _in_sync(client):
+                if time.monotonic() > until:
+                    raise RuntimeError(f"the broker at {node.address} does not catch up")
+                time.sleep(0.1)
 
     def stop(self) -> None:
         """Shut everything down. A quorum loses its majority on the way, so the last ones are not waited for."""

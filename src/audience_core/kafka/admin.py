@@ -22,8 +22,9 @@ _TIMEOUT = 10.0
 # a probe asks too, and is given 5 s in all
 _OFFSETS_TIMEOUT = 3.0
 _LEADERS_TIMEOUT = 1.0
-# Kafka answers a creation once its controller has decided; each broker learns of it a moment later
-_VISIBLE_WITHIN = 10.0
+# Kafka answers a creation once its controller has decided; each broker learns of it a moment later, and one that was
+# just started, on a busy machine, more than ten seconds later
+_VISIBLE_WITHIN = 30.0
 
 
 class TopicAdmin:
