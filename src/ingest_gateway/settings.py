@@ -20,8 +20,7 @@ class GatewaySettings(CoreSettings):
         "process, of quotas, connections and the spool's bytes, holds for each",
     )
     ack_timeout: Duration = Field(
-        timedelta(milliseconds=80),
-        description="bound on each wait for Kafka; mParticle allows 100 ms in all",
+        timedelta(milliseconds=80), description="bound on each wait for Kafka; mParticle allows 100 ms in all"
     )
     spool_dir: Path | None = Field(
         None, description="folder on a local disk for records that Kafka does not take; without one, 503 is answered"

@@ -21,6 +21,7 @@ from audience_core.kafka.producer import Outgoing, RecordProducer
 from audience_core.settings import CoreSettings
 from audience_core.topics import CHANGES
 from ingest_gateway.outgoing import Records
+from tests.subscription_states import active
 
 ACCOUNTS = ("acme", "other")
 AUDIENCES = (1, 2, 3, 4)
@@ -65,19 +66,8 @@ def erasure(account: str, mpid: str) -> VisitorErased:
 
 
 def subscription(account: str, audience_id: int) -> AudienceSubscription:
-    """An audience that was connected an hour ago."""
-    at = 1_760_000_000_000
-    return AudienceSubscription(
-        account=account,
-        audience_id=audience_id,
-        name=f"Audience {audience_id}",
-        description="",
-        status="ACTIVE",
-        epoch=0,
-        settings={},
-        opened_at=at,
-        updated_at=at,
-    )
+    """An audience that was connected long ago."""
+    return active(account, audience_id, 1_760_000_000_000, f"Audience {audience_id}")
 
 
 class Sender:

@@ -25,8 +25,9 @@ from ingest_gateway.firehose import SubscriptionMessage
 from ingest_gateway.published import PublishedSubscriptions, make_consumer
 from ingest_gateway.publisher import KafkaPublisher
 from ingest_gateway.subscriptions import Subscriptions
-from tests.gateway.states import CODEC, RECORDS, SHARDS, WITHIN_S, state
+from tests.gateway.topic import CODEC, RECORDS, SHARDS, WITHIN_S
 from tests.pipeline.kafka_cluster import steady_port
+from tests.subscription_states import active
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +116,14 @@ def test_a_gateway_that_starts_on_a_redis_of_before_opens_a_new_epoch_all_the_sa
 
 
 def test_questions_that_come_at_once_share_readings_and_each_gets_its_own_answer(settings: CoreSettings) -> None:
-    publish(settings, [RECORDS.subscription(state("many", audience, audience)) for audience in range(50)])
+    publish(settings, [RECORDS.subscription(active("many", audience, audience)) for audience in range(50)])
 
     async def scene() -> None:
         counted = Mock(wraps=make_consumer(settings))
         published = PublishedSubscriptions(cast(Consumer, counted), CODEC, SHARDS, WITHIN_S)
         answers = await asyncio.gather(*(published.newest("many", audience) for audience in range(60)))
         await published.close()
-        assert answers == [state("many", audience, audience) for audience in range(50)] + [None] * 10
+        assert answers == [active("many", audience, audience) for audience in range(50)] + [None] * 10
         assert counted.incremental_assign.call_count == 1
 
     asyncio.run(scene())
@@ -131,14 +132,14 @@ def test_questions_that_come_at_once_share_readings_and_each_gets_its_own_answer
 def test_the_newest_state_counts_wherever_it_lies_and_what_nobody_can_read_is_passed_over(
     settings: CoreSettings,
 ) -> None:
-    newest, older = (RECORDS.subscription(state("late", 1, at)) for at in (2, 1))
+    newest, older = (RECORDS.subscription(active("late", 1, at)) for at in (2, 1))
     publish(settings, [newest, older, newest._replace(value=b"poison")])
 
     async def scene() -> None:
         async with reading(settings) as published:
-            assert await published.newest("late", 1) == state("late", 1, 2)
-            publish(settings, [RECORDS.subscription(state("late", 1, 3))])
-            assert await published.newest("late", 1) == state("late", 1, 3)
+            assert await published.newest("late", 1) == active("late", 1, 2)
+            publish(settings, [RECORDS.subscription(active("late", 1, 3))])
+            assert await published.newest("late", 1) == active("late", 1, 3)
 
     asyncio.run(scene())
 
@@ -169,7 +170,7 @@ def test_a_gateway_that_spools_goes_on_without_kafka(without_kafka: CoreSettings
 
 
 def test_a_spooled_record_is_renewed_by_what_the_topic_says(settings: CoreSettings) -> None:
-    newest, spooled = (RECORDS.subscription(state("spooled", 1, at)) for at in (2, 1))
+    newest, spooled = (RECORDS.subscription(active("spooled", 1, at)) for at in (2, 1))
     publish(settings, [newest])
 
     async def scene() -> None:

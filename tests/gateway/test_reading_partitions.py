@@ -10,8 +10,11 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from audience_core.errors import KafkaRefused, KafkaUnavailable, RetryableError
 from audience_core.kafka.producer import Outgoing
+from ingest_gateway.firehose import SubscriptionMessage
 from ingest_gateway.published import PublishedSubscriptions
-from tests.gateway.states import CODEC, RECORDS, SHARDS, WITHIN_S, state
+from ingest_gateway.subscriptions import Subscriptions
+from tests.gateway.topic import CODEC, RECORDS, SHARDS, WITHIN_S
+from tests.subscription_states import active
 
 
 class Scripted:
@@ -53,7 +56,7 @@ def end_of(partition: int) -> Any:
     return Mock(error=lambda: KafkaError(KafkaError._PARTITION_EOF), partition=lambda: partition)  # noqa: SLF001
 
 
-NAMED = [RECORDS.subscription(state("demo", audience, 1)) for audience in range(9)]
+NAMED = [RECORDS.subscription(active("demo", audience, 1)) for audience in range(9)]
 IN_0, IN_1 = ([record.partition for record in NAMED].index(partition) for partition in (0, 1))
 
 
@@ -63,7 +66,7 @@ def test_a_partition_is_read_to_its_own_end() -> None:
     async def scene() -> None:
         published = consumer.asked_by()
         answers = await asyncio.gather(published.newest("demo", IN_1), published.newest("demo", IN_0))
-        assert list(answers) == [state("demo", IN_1, 1), None]
+        assert list(answers) == [active("demo", IN_1, 1), None]
 
     asyncio.run(scene())
     assert consumer.unassigned == [[0], [1]]
@@ -81,7 +84,7 @@ def test_a_partition_without_a_leader_delays_no_other_and_is_asked_again() -> No
         with pytest.raises(KafkaUnavailable, match="could not be read"):
             await hanging
         consumer._fetches += [[message_of(NAMED[IN_0])], [end_of(0)]]  # noqa: SLF001
-        assert await published.newest("demo", IN_0) == state("demo", IN_0, 1)
+        assert await published.newest("demo", IN_0) == active("demo", IN_0, 1)
 
     asyncio.run(scene())
 
@@ -96,7 +99,7 @@ def test_who_asks_while_a_partition_is_read_is_answered_by_its_next_reading() ->
         for _ in range(2):  # until it is being read
             await asyncio.sleep(0)
         second = asyncio.create_task(published.newest("demo", IN_0))
-        assert [await first, await second] == [state("demo", IN_0, 1), None]
+        assert [await first, await second] == [active("demo", IN_0, 1), None]
 
     asyncio.run(scene())
     assert consumer.assigned == [[0], [0]]
@@ -104,12 +107,17 @@ def test_who_asks_while_a_partition_is_read_is_answered_by_its_next_reading() ->
 
 def test_a_gateway_without_the_right_to_read_says_which_it_needs_and_does_not_spool_past_it() -> None:
     refusal = Mock(error=lambda: KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    message = SubscriptionMessage.model_validate({"audience_id": 1, "action": "add"})
+    store, publisher = Mock(), Mock()
 
     async def scene() -> None:
+        published = Scripted([refusal]).asked_by()
+        subscriptions = Subscriptions(store, Mock(), RECORDS, CODEC, published, spools=True)
         with pytest.raises(KafkaRefused, match="grant it READ"):
-            await Scripted([refusal]).asked_by().newest("demo", 1)
+            await subscriptions.apply(message, "demo", 1, publisher)
 
     asyncio.run(scene())
+    assert [*store.mock_calls, *publisher.mock_calls] == []
 
 
 def test_a_fault_of_the_client_is_told_and_does_not_stay() -> None:
@@ -127,13 +135,13 @@ def test_a_fault_of_the_client_is_told_and_does_not_stay() -> None:
 
 def test_many_questions_about_long_partitions_are_answered_by_one_reading() -> None:
     """As a drain asks them."""
-    records = [RECORDS.subscription(state("demo", audience, 1)) for audience in range(2000)]
+    records = [RECORDS.subscription(active("demo", audience, 1)) for audience in range(2000)]
     consumer = Scripted([message_of(record) for record in records for _ in range(10)], [end_of(0), end_of(1)])
 
     async def scene() -> None:
         published = consumer.asked_by()
         answers = await asyncio.gather(*(published.newest("demo", n, patient=True) for n in range(2000)))
-        assert list(answers) == [state("demo", n, 1) for n in range(2000)]
+        assert list(answers) == [active("demo", n, 1) for n in range(2000)]
 
     asyncio.run(scene())
     assert len(consumer.assigned) == 1

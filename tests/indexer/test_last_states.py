@@ -12,23 +12,14 @@ from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.producer import RecordProducer
 from audience_indexer.last_states import LastStates
 from audience_indexer.totals import Totals
+from tests.subscription_states import active
 
 SHARDS = 2
 CODEC = Codec()
 
 
 def state(at: int, name: str = "Seven", audience_id: int = 7) -> AudienceSubscription:
-    return AudienceSubscription(
-        account="demo",
-        audience_id=audience_id,
-        name=name,
-        description="",
-        status="ACTIVE",
-        epoch=0,
-        settings={},
-        opened_at=1,
-        updated_at=at,
-    )
+    return active("demo", audience_id, at, name)
 
 
 class Topic:

@@ -130,14 +130,22 @@ class Broker:
             raise KafkaUnavailable("simulated")
 
 
-class GatewayPublisher:
-    """What the gateway publishes through. As librdkafka does, it keeps what it could not write in time, and writes that
-    later, in order, or gives it up; nobody who sent it knows which."""
+class QueueingClient:
+    """A client's queue of records that are on their way."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._queue: list[Outgoing] = []
         self.closed = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._queue
+
+
+class GatewayPublisher(QueueingClient):
+    """What the gateway publishes through. As librdkafka does, it keeps what it could not write in time, and writes that
+    later, in order, or gives it up; nobody who sent it knows which."""
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         broker, failed = self._broker, False
@@ -169,10 +177,6 @@ class GatewayPublisher:
                 if not given_up:
                     self._broker.append(record)
 
-    @property
-    def idle(self) -> bool:
-        return not self._queue
-
 
 class PublishedStates:
     """What the gateway asks the subscriptions topic through. The last record is not always the newest state."""
@@ -192,13 +196,8 @@ class PublishedStates:
         return reduce(newer, states) if states else None
 
 
-class BackgroundProducer:
+class BackgroundProducer(QueueingClient):
     """A worker's or an indexer's: records travel behind its back, may be overtaken by its death, or come long after."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-        self._queue: list[Outgoing] = []
-        self.closed = False
 
     def send(self, records: Sequence[Outgoing], _settled: Settled) -> None:
         self._broker.scheduler.step()
@@ -215,10 +214,6 @@ class BackgroundProducer:
                 record = self._queue.pop(0)
                 if not (self._broker.counts_get_lost and self._broker.scheduler.chance(_COUNT_LOST)):
                     self._broker.append(record)
-
-    @property
-    def idle(self) -> bool:
-        return not self._queue
 
 
 class Group:

@@ -22,12 +22,14 @@ def test_each_process_spools_for_itself_and_what_a_killed_one_had_acknowledged_i
     with start_stack(AUDIENCE_SPOOL_DIR=str(folder), AUDIENCE_GATEWAY_PROCESSES="2") as stack:
         assert stack.subscribe(AUDIENCE).status_code == 200
         assert sorted(path.name for path in folder.glob("*.db")) == ["spool-0.db", "spool-1.db"]
+        eventually(lambda: sum(spooled_by_each(stack)), 20, 0)  # a Kafka that was slow just now
+        refused_before = refused_by_the_spool(stack)
         broker.away()
         try:
             sent = send_over_many_connections(stack, "a")
             eventually(lambda: min(spooled_by_each(stack)) > 0, 5)
-            # more when the disk took over a second: then the sender was answered 503, and its record is there twice
-            assert sum(spooled_by_each(stack)) >= sent
+            # what a slow disk refused in time may be there all the same, and came again
+            assert sent <= sum(spooled_by_each(stack)) <= sent + refused_by_the_spool(stack) - refused_before
             kill(children(stack.service_pid("gateway"))[1])
             sent += send_over_many_connections(stack, "b")
         finally:
@@ -48,3 +50,8 @@ def send_over_many_connections(stack: Stack, name: str) -> int:
 def spooled_by_each(stack: Stack) -> list[float]:
     """Records in the spool of each process; 0 for one that does not run."""
     return [stack.metric("gateway", "audience_gateway_spool_records", process=str(number)) for number in range(2)]
+
+
+def refused_by_the_spool(stack: Stack) -> float:
+    """Answers of 503 because the disk was full or slow."""
+    return stack.metric("gateway", "audience_gateway_unavailable_total", reason="spool")
