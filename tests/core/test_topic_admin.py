@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.settings import CoreSettings
+from audience_core.topics import TOPICS
 
 NO_OFFSET = -1001
 
@@ -63,6 +64,33 @@ def test_no_leader_is_looked_for_while_all_answer() -> None:
     assert admin_of(cluster).ends("changes", [0]) == {0: 7}
     assert admin_of(cluster).ends("changes", []) == {}
     assert cluster.leaders_looked_for == 0
+
+
+class TwoBrokers:
+    """Answers in turns: from a broker that has not heard of a deletion yet, then from those that have."""
+
+    def __init__(self) -> None:
+        self._shown = [{spec.name for spec in TOPICS}]
+        self.topics: set[str] = set()
+
+    def list_topics(self, *_: Any, **__: Any) -> Any:
+        shown = self._shown.pop() if self._shown else self.topics
+        return SimpleNamespace(topics=dict.fromkeys(shown))
+
+    def create_topics(self, new: list[Any], **_: Any) -> dict[str, "Future[None]"]:
+        futures = {each.topic: Future[None]() for each in new}
+        for name, future in futures.items():
+            self.topics.add(name)
+            future.set_result(None)
+        return futures
+
+
+def test_topics_that_a_broker_still_shows_though_they_were_deleted_are_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, admin = TwoBrokers(), TopicAdmin(CoreSettings())
+    monkeypatch.setattr(admin, "_client", cluster)
+    monkeypatch.setattr(admin, "_differences", lambda *_: [])
+    assert admin.create_missing() == [spec.name for spec in TOPICS]
+    assert cluster.topics == {spec.name for spec in TOPICS}
 
 
 def test_to_ask_about_a_topic_that_is_gone_does_not_create_it() -> None:

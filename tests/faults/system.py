@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from audience_core.kafka.admin import TopicAdmin
@@ -266,11 +266,16 @@ def recreate_topics(settings: CoreSettings, names: Iterable[str] = ALL) -> None:
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
     names = set(names)
 
-    def left() -> set[str]:
-        return names & set(admin.list_topics(timeout=20).topics)
+    def are_gone() -> bool:
+        """Delete what there is: brokers learn of topics one after another, so the first look may not show them all."""
+        existing = names & set(admin.list_topics(timeout=20).topics)
+        for future in admin.delete_topics(sorted(existing)).values() if existing else ():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # deleted, and still shown
+                    raise
+        return not existing
 
-    if existing := left():
-        for future in admin.delete_topics(sorted(existing)).values():
-            future.result()
-    eventually(left, 30, set())
+    eventually(are_gone, 30)
     TopicAdmin(settings).create_missing()

@@ -364,6 +364,13 @@ MUTANTS = (
         "::test_of_two_states_of_one_time_none_is_older_so_two_indexers_do_not_outdo_each_other",
     ),
     Mutant(
+        "topics: created once another broker says so",
+        "audience_core/kafka/admin.py",
+        "created |= self._create_missing()",
+        "created |= set() if attempt.retry_state.attempt_number > 1 else self._create_missing()",
+        "tests/core/test_topic_admin.py::test_topics_that_a_broker_still_shows_though_they_were_deleted_are_created",
+    ),
+    Mutant(
         "no leader: an offset that is none",
         "audience_core/kafka/admin.py",
         "if offset >= 0:",

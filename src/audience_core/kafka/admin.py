@@ -22,9 +22,8 @@ _TIMEOUT = 10.0
 # a probe asks too, and is given 5 s in all
 _OFFSETS_TIMEOUT = 3.0
 _LEADERS_TIMEOUT = 1.0
-# Kafka answers a creation once its controller has decided; each broker learns of it a moment later, and one that was
-# just started, on a busy machine, more than ten seconds later
-_VISIBLE_WITHIN = 30.0
+# Kafka answers a creation once its controller has decided; each broker learns of it a moment later
+_VISIBLE_WITHIN = 10.0
 
 
 class TopicAdmin:
@@ -37,25 +36,38 @@ class TopicAdmin:
         self._client = AdminClient(config, logger=logging.getLogger("rdkafka"))
 
     def create_missing(self) -> list[str]:
-        """Create what is missing and return the names; then check all. Raises TopicMismatch, KafkaUnavailable."""
-        existing = self._existing()
-        missing = [spec for spec in TOPICS if spec.name not in existing]
-        if missing:
-            futures = self._client.create_topics([self._new(spec) for spec in missing], request_timeout=_TIMEOUT)
-            for name, future in futures.items():
-                try:
-                    future.result()
-                except KafkaException as error:
-                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                        raise KafkaUnavailable(f"topic {name} could not be created: {error.args[0].str()}") from error
+        """Create what is missing and return the names; then check all. Raises TopicMismatch, KafkaUnavailable.
+
+        Brokers learn of topics one after another. So what one of them still shows may have been deleted, and is created
+        once another says so; and what one does not show yet may be there already.
+        """
+        created: set[str] = set()
         patience = Retrying(
             retry=retry_if_exception_type(TopicMissing),
             wait=wait_random_exponential(0.1, max=1),
             stop=stop_after_delay(_VISIBLE_WITHIN),
             reraise=True,
         )
-        patience(self.check)
-        return [spec.name for spec in missing]
+        for attempt in patience:
+            with attempt:
+                created |= self._create_missing()
+                self.check()
+        return [spec.name for spec in TOPICS if spec.name in created]
+
+    def _create_missing(self) -> set[str]:
+        existing = self._existing()
+        missing = [self._new(spec) for spec in TOPICS if spec.name not in existing]
+        futures = self._client.create_topics(missing, request_timeout=_TIMEOUT) if missing else {}
+        created = set()
+        for name, future in futures.items():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise KafkaUnavailable(f"topic {name} could not be created: {error.args[0].str()}") from error
+            else:
+                created.add(name)
+        return created
 
     def check(self) -> None:
         """Raise TopicMissing, or TopicMismatch when one has other partitions, replication or clean-up."""
