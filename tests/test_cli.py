@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from audience_stream.embedded import EmbeddedKafka
+from audience_stream.embedded import EmbeddedKafka, free_port
 
 COMMANDS = [
     "up",
@@ -191,6 +191,25 @@ def test_up_names_a_taken_port_and_its_setting() -> None:
     assert answer.returncode == 1
     assert port in answer.stderr
     assert "AUDIENCE_API_PORT" in answer.stderr
+
+
+@pytest.mark.parametrize("service", ["worker", "indexer"])
+def test_a_service_names_a_taken_port_of_its_probes_in_one_line(service: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        answer = run(service, AUDIENCE_HOST="127.0.0.1", AUDIENCE_METRICS_PORT=port)
+    assert answer.returncode == 1
+    lines = [line for line in answer.stderr.splitlines() if "can't be had" in line]
+    assert len(lines) == 1, answer.stderr
+    assert port in lines[0]
+    assert "AUDIENCE_METRICS_PORT" in lines[0]
+    assert "Traceback" not in answer.stderr
+
+
+def test_no_port_is_given_twice_nor_one_that_an_outgoing_connection_may_get() -> None:
+    ports = [free_port() for _ in range(2000)]
+    assert len(set(ports)) == len(ports)
+    assert max(ports) < 32_768
 
 
 def test_up_refuses_a_ready_file_without_a_folder_before_it_starts_anything(tmp_path: Path) -> None:

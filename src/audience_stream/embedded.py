@@ -4,6 +4,7 @@ Both live in memory and are gone when they stop. For trying out, and for tests.
 """
 
 import os
+import random
 import shutil
 import socket
 import stat
@@ -26,10 +27,27 @@ _START_S = 20.0
 _STOP_S = 5.0
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port of loopback that nobody has, and that this process gave to nobody before.
+
+    The system's own choice (port 0) may be the same for two servers of which neither listens yet. And it is out of the
+    range for outgoing connections (from 32768 on Linux, 49152 elsewhere), one of which may have the port before a
+    server is started, or started again; so these lie below.
+    """
+    chooser = random.SystemRandom()
+    while True:
+        port = chooser.randrange(15_000, 32_000)
+        if port in _given:  # whoever has it may not listen yet
+            continue
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        _given.add(port)
+        return port
 
 
 class _Server:

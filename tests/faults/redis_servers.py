@@ -10,8 +10,7 @@ from typing import Any
 
 import redis
 
-from audience_stream.embedded import EmbeddedRedis
-from tests.pipeline.kafka_cluster import steady_port
+from audience_stream.embedded import EmbeddedRedis, free_port
 from tests.pipeline.running import eventually
 
 _SLOTS = 16_384
@@ -21,7 +20,7 @@ class RedisServer:
     """One server on a port that it keeps over restarts; it saves only when told to."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.port = steady_port()
+        self.port = free_port()
         self.folder = folder / f"redis-{self.port}"
         self.folder.mkdir()
         self.address = f"127.0.0.1:{self.port}"
@@ -84,7 +83,7 @@ class RedisCluster:
 
     def __init__(self, folder: Path) -> None:
         # Redis's own choice, the port + 10,000, may be a client's just now
-        self._buses = [steady_port() for _ in range(3)]
+        self._buses = [free_port() for _ in range(3)]
         self.masters = [
             RedisServer(folder, "--cluster-enabled", "yes", "--cluster-port", str(bus)) for bus in self._buses
         ]
@@ -135,7 +134,7 @@ class Sentinels:
         self.replica = RedisServer(folder, "--replicaof", "127.0.0.1", str(self.master.port))
         self._folder = folder
         self._sentinels: list[subprocess.Popen[bytes]] = []
-        self._ports = [steady_port() for _ in range(3)]
+        self._ports = [free_port() for _ in range(3)]
 
     def start(self) -> None:
         """Start all and wait until the Sentinels know the replica and one another."""

@@ -8,12 +8,13 @@ import pytest
 from audience_core.errors import KafkaUnavailable
 from audience_core.kafka.admin import TopicAdmin
 from audience_core.topics import CHANGES
+from audience_stream.embedded import free_port
 from tests.faults.conftest import Make, Report
 from tests.faults.firehose import Firehose, make_keys
 from tests.faults.load import ACCOUNTS, Load
 from tests.faults.redis_servers import RedisCluster, RedisServer, Sentinels, in_step
 from tests.faults.system import System
-from tests.pipeline.kafka_cluster import KafkaCluster, steady_port
+from tests.pipeline.kafka_cluster import KafkaCluster
 from tests.pipeline.running import eventually
 
 pytestmark = pytest.mark.timeout(300)  # a cluster of three on two cores takes its time to elect leaders
@@ -100,7 +101,7 @@ def test_the_offsets_of_a_topic_are_told_again_once_it_has_new_leaders(
 
 
 def test_a_rolling_restart_of_everything(on_three: System, three_nodes: KafkaCluster, report: Report) -> None:
-    port = steady_port()
+    port = free_port()
     on_three.environment["AUDIENCE_GATEWAY_PORT"] = str(port)
     names = ("indexer", "worker", "worker", "gateway")
     running = [on_three.start(name) for name in names]
@@ -131,7 +132,7 @@ def test_on_a_redis_cluster_all_is_as_on_one_redis(
         "AUDIENCE_REDIS_MODE": "cluster",
     }
     system = make_system(one_node, named, redis_cluster.client())
-    api_port, gateway_port = steady_port(), steady_port()
+    api_port, gateway_port = free_port(), free_port()
     ports = {"AUDIENCE_API_PORT": str(api_port), "AUDIENCE_GATEWAY_PORT": str(gateway_port)}
     for service in ("indexer", "worker", "gateway", "api"):
         system.start(service, **ports)
@@ -182,7 +183,7 @@ def test_sentinels_tell_every_service_who_is_master_after_a_failover(
         "AUDIENCE_REDIS_MODE": "sentinel",
     }
     system = make_system(one_node, named, sentinels.master.client)
-    port = steady_port()
+    port = free_port()
     for service in ("indexer", "worker", "gateway"):
         system.start(service, AUDIENCE_GATEWAY_PORT=str(port))
     eventually(lambda: all(system.client.hlen(f"catalog:{account}") for account in ACCOUNTS), 60)

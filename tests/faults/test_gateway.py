@@ -8,19 +8,19 @@ from audience_core.domain.records import AudienceChange, AudienceSubscription
 from audience_core.redis import keys as keys_of
 from audience_core.redis.catalog import parse
 from audience_core.topics import SUBSCRIPTIONS
+from audience_stream.embedded import free_port
 from tests.faults.conftest import Report
 from tests.faults.faulty_gateway import POINTS
 from tests.faults.firehose import Firehose, make_keys, revoke
 from tests.faults.load import ACCOUNTS, AUDIENCES, Load, subscription
 from tests.faults.redis_servers import RedisServer
 from tests.faults.system import Process, System
-from tests.pipeline.kafka_cluster import steady_port
 from tests.pipeline.running import eventually
 
 
 @pytest.fixture
 def port(system: System) -> int:
-    chosen = steady_port()
+    chosen = free_port()
     system.environment["AUDIENCE_GATEWAY_PORT"] = str(chosen)
     return chosen
 

@@ -19,14 +19,13 @@ from audience_core.redis import keys
 from audience_core.redis.catalog import AsyncCatalogStore
 from audience_core.redis.connect import connect_async
 from audience_core.settings import CoreSettings
-from audience_stream.embedded import EmbeddedKafka
+from audience_stream.embedded import EmbeddedKafka, free_port
 from ingest_gateway.caches import CatalogCache
 from ingest_gateway.firehose import SubscriptionMessage
 from ingest_gateway.published import PublishedSubscriptions, make_consumer
 from ingest_gateway.publisher import KafkaPublisher
 from ingest_gateway.subscriptions import Subscriptions
 from tests.gateway.topic import CODEC, RECORDS, SHARDS, WITHIN_S
-from tests.pipeline.kafka_cluster import steady_port
 from tests.subscription_states import active
 
 
@@ -44,7 +43,7 @@ def settings(kafka: str, redis_url: str) -> CoreSettings:
 
 @pytest.fixture
 def without_kafka(redis_url: str) -> CoreSettings:
-    nowhere = f"127.0.0.1:{steady_port()}"
+    nowhere = f"127.0.0.1:{free_port()}"
     options = {"log_level": 0}
     return CoreSettings(kafka_bootstrap_servers=nowhere, redis_url=SecretStr(redis_url), kafka_options=options)
 

@@ -1,10 +1,8 @@
 """Apache Kafka out of Maven's artifacts: one node, or several, each with both roles of KRaft."""
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -14,28 +12,12 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from audience_stream.embedded import free_port
+
 POM = Path(__file__).parent / "apache-kafka" / "pom.xml"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "audience-stream" / "apache-kafka-4.2.0"
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 _START_S = 90.0
-
-
-_given: set[int] = set()
-
-
-def steady_port() -> int:
-    """A free port outside of the range that the system hands to clients, so a server can come back to it."""
-    chooser = random.SystemRandom()
-    while True:
-        port = chooser.randrange(15_000, 32_000)
-        if port in _given:  # whoever has it may not listen yet
-            continue
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        _given.add(port)
-        return port
 
 
 def artifacts() -> str:
@@ -158,7 +140,7 @@ class KafkaCluster:
     """Apache Kafka with some nodes."""
 
     def __init__(self, folder: Path, nodes: int) -> None:
-        ports = {number: (steady_port(), steady_port()) for number in range(1, nodes + 1)}
+        ports = {number: (free_port(), free_port()) for number in range(1, nodes + 1)}
         self.nodes = [Node(folder, number, ports) for number in ports]
         self.address = ",".join(node.address for node in self.nodes)
 

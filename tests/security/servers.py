@@ -15,8 +15,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from audience_stream.embedded import EmbeddedRedis
-from tests.pipeline.kafka_cluster import artifacts, steady_port
+from audience_stream.embedded import EmbeddedRedis, free_port
+from tests.pipeline.kafka_cluster import artifacts
 
 ROOT = Path(__file__).parents[2]
 USERS = ("gateway", "worker", "indexer", "api", "operator")
@@ -69,7 +69,7 @@ class SecureKafka:
         self._certificates = certificates
         self._log, self._config = folder / "kafka.log", folder / "server.properties"
         self.administrator = secrets.token_urlsafe(24)
-        port, controller = steady_port(), steady_port()
+        port, controller = free_port(), free_port()
         self.address = f"127.0.0.1:{port}"
         login = f'{_SCRAM} required username="administrator" password="{self.administrator}";'
         lines = [
@@ -134,7 +134,7 @@ class SecureRedis:
 
     def __init__(self, folder: Path, certificates: Certificates, secrets_folder: Path) -> None:
         self._certificates = certificates
-        self.port = steady_port()
+        self.port = free_port()
         users = folder / "users.acl"
         command = [sys.executable, str(ROOT / "deploy/security/redis_users.py"), "--passwords", str(secrets_folder)]
         users.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)

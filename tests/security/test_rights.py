@@ -22,8 +22,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from audience_core.topics import CHANGES, COUNTS, DEAD_LETTERS, ERASURES, SUBSCRIPTIONS
+from audience_stream.embedded import free_port
 from tests.faults.system import Process
-from tests.pipeline.kafka_cluster import steady_port
 from tests.pipeline.running import eventually
 from tests.security.servers import ROOT, USERS, Certificates, SecureKafka, SecureRedis, kafka_options, passwords
 
@@ -41,7 +41,7 @@ class Secured:
         self.kafka = SecureKafka(folder, self.certificates)
         self.redis = SecureRedis(folder, self.certificates, folder / "redis-passwords")
         self.admin_token = secrets.token_urlsafe(24)
-        self.ports = {name: steady_port() for name in ("gateway", "api", "worker", "indexer")}
+        self.ports = {name: free_port() for name in ("gateway", "api", "worker", "indexer")}
         self.pepper = secrets.token_urlsafe(24)
         trusted = ssl.create_default_context(cafile=str(self.certificates.ca))
         self.http = httpx.Client(verify=trusted, trust_env=False, timeout=10)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from audience_core.errors import PermanentError
+
 Missing = Callable[[], list[str]]
 """Returns what is missing, in words; empty when nothing is."""
 
@@ -33,7 +35,10 @@ def probe_answer(missing: list[str], notes: Sequence[str] = ()) -> Answer:
 
 
 class ProbeServer:
-    """Serves the three paths from a thread, for processes whose main loop is no HTTP server."""
+    """Serves the three paths from a thread, for processes whose main loop is no HTTP server.
+
+    Raises PermanentError when the port can't be had.
+    """
 
     def __init__(self, host: str, port: int, *, live: Missing, ready: Missing) -> None:
         routes: dict[str, Callable[[], Answer]] = {
@@ -55,7 +60,13 @@ class ProbeServer:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Probes are not worth a log line."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise PermanentError(
+                f"port {port} of {host}, for probes and metrics, can't be had: {error.strerror}; stop what listens"
+                " there, or set AUDIENCE_METRICS_PORT to another port (0 = any free one)"
+            ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="probes", daemon=True)
 
     @property
