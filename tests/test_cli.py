@@ -194,15 +194,15 @@ def test_up_names_a_taken_port_and_its_setting() -> None:
 
 
 @pytest.mark.parametrize("service", ["worker", "indexer"])
-def test_a_service_names_a_taken_port_of_its_probes_in_one_line(service: str) -> None:
+def test_a_service_tells_its_log_which_port_of_its_probes_is_taken(service: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         answer = run(service, AUDIENCE_HOST="127.0.0.1", AUDIENCE_METRICS_PORT=port)
     assert answer.returncode == 1
-    lines = [line for line in answer.stderr.splitlines() if "can't be had" in line]
-    assert len(lines) == 1, answer.stderr
-    assert port in lines[0]
-    assert "AUDIENCE_METRICS_PORT" in lines[0]
+    stopped = json.loads(answer.stderr.splitlines()[-1])
+    assert stopped["event"] == f"{service}_stopped"
+    assert port in stopped["reason"]
+    assert "AUDIENCE_METRICS_PORT" in stopped["reason"]
     assert "Traceback" not in answer.stderr
 
 

@@ -1,5 +1,6 @@
 """Wires a worker and runs it until SIGTERM."""
 
+from contextlib import closing
 from functools import partial
 
 from audience_core.errors import AudienceError
@@ -34,20 +35,19 @@ def run() -> int:
     stop.listen()
     admin = TopicAdmin(settings)
     progress = Progress(settings.worker_stuck_after.total_seconds(), partial(admin.ends, CHANGES))
-    # before anything is waited for: a worker that waits for Kafka or Redis lives, and says what it waits for
-    probes = ProbeServer(settings.host, settings.metrics_port, live=progress.dead, ready=progress.not_ready)
-    probes.start()
-    log.info("worker_started", port=probes.port)
     try:
-        client = stop.retrying(partial(connect, settings), progress.waits_for)
-        if client is not None:
-            with client:
-                _run(settings, admin, client, progress, stop)
+        # before anything is waited for: a worker that waits for Kafka or Redis lives, and says what it waits for
+        probes = ProbeServer(settings.host, settings.metrics_port, live=progress.dead, ready=progress.not_ready)
+        with closing(probes):
+            probes.start()
+            log.info("worker_started", port=probes.port)
+            client = stop.retrying(partial(connect, settings), progress.waits_for)
+            if client is not None:
+                with client:
+                    _run(settings, admin, client, progress, stop)
     except AudienceError as error:
         log.error("worker_stopped", error=type(error).__name__, reason=str(error))
         return 1
-    finally:
-        probes.close()
     return 0
 
 
