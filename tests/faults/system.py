@@ -91,7 +91,10 @@ class Process:
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} goes on:\n{self.tail()}") from None
+            self.thaw()
+            self.send(signal.SIGABRT)  # writes where each thread is, see PYTHONFAULTHANDLER
+            self._process.wait()
+            raise AssertionError(f"{self.name} went on; its log and, last, where it was:\n{self.tail()}") from None
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
@@ -124,6 +127,7 @@ class System:
         self.folder = folder
         self.client = client
         self.environment = {
+            "PYTHONFAULTHANDLER": "1",
             "AUDIENCE_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "AUDIENCE_KAFKA_REPLICATION": str(min(3, bootstrap.count(",") + 1)),
             "AUDIENCE_KAFKA_SESSION_TIMEOUT": "2s",

@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT ask a process to stop; a stop that takes too long ends it."""
 
+import faulthandler
 import os
 import signal
 import threading
@@ -15,6 +16,8 @@ _EVERY_S = 1.0
 _NOTES = 4
 """while it waits for the next attempt"""
 EXIT_DRAIN_TIMED_OUT = 3
+_TRACEBACK_AFTER_S = 1.0
+"""after the drain timeout, for a process in which no thread can run"""
 
 
 class Stop:
@@ -57,6 +60,9 @@ class Stop:
 
     def _ask(self) -> None:
         self._asked.set()
+        # a call into the Kafka client that never returns may hold the interpreter's lock: then no timer of ours runs.
+        # This one needs no lock, and its traceback tells which call it was
+        faulthandler.dump_traceback_later(self._drain_timeout + _TRACEBACK_AFTER_S, exit=True)
         timer = threading.Timer(self._drain_timeout, self._give_up)
         timer.daemon = True
         timer.start()
