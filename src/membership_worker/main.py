@@ -88,6 +88,7 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         worker.run()
     finally:
         watch.close()
+        shards.leave()
         consumer.close()
         producer.close()
         store.close()

@@ -15,11 +15,14 @@ from audience_core.observability.logging import get_logger
 from audience_core.redis.shard_store import ShardStore
 from audience_core.topics import CHANGES
 from membership_worker.progress import Progress
-from membership_worker.shard import OUTSIDE_S, Shard
+from membership_worker.shard import OUTSIDE_S, Shard, locate
 from membership_worker.topic_watch import TopicWatch
 
 log = get_logger()
 _ASK_STARTS_AGAIN_S = 5.0
+# a rebalance has several callbacks, each milliseconds after the answer to the one before
+_QUIET_S = 0.1
+_LEAVE_S = 2.0
 
 
 class Shards:
@@ -53,6 +56,23 @@ class Shards:
     def subscribe(self) -> None:
         """Join the group."""
         self._consumer.subscribe([CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def leave(self) -> None:
+        """Leave the group and wait until its last callback was answered, for two seconds at most.
+
+        `Consumer.close` alone may wait forever and let no other thread run. When shards arrived just before it, it
+        calls two callbacks, but librdkafka waits for the first one's answer only, and drops what the second one asks of
+        a group that has ended meanwhile. After this, there is no callback left to call.
+        """
+        until = time.monotonic() + _LEAVE_S
+        try:
+            self._consumer.unsubscribe()
+            read_ahead, self.rebalanced = True, True
+            while (read_ahead or self.rebalanced) and time.monotonic() < until:
+                self.rebalanced = False
+                read_ahead = bool(self._consumer.consume(1000, timeout=_QUIET_S))
+        except KafkaException as error:
+            log.debug("group_not_left", error=error.args[0].name())
 
     @property
     def waiting(self) -> bool:
@@ -184,29 +204,8 @@ class Shards:
 
     def _locate(self, number: int, low: int | None) -> Shard:
         """The shard as it is to be read on, `low` being where its log begins, if that is known."""
-        low, stored = low or 0, self._store.locate(number)
-        if stored is None:
-            if low > 0 and not self._accept_partial:
-                raise ShardRefused(
-                    f"shard {number}: Redis holds nothing and the log starts at offset {low}, so what came before is "
-                    "gone; restore a Redis backup, or start with --accept-partial-rebuild"
-                )
-            _tell_skipped(number, 0, low)
-            return Shard(number, None, low)
-        if stored.topic_id != self._topic_id:
-            raise ShardRefused(
-                f"shard {number}: its state was read from topic id {stored.topic_id}, the topic now has id "
-                f"{self._topic_id}; it was recreated. Point the worker at the old topic, or run "
-                "`audience-stream reset-offsets` to go on with this one"
-            )
-        if stored.offset < low and not self._accept_partial:
-            raise ShardRefused(
-                f"shard {number}: Redis stands at offset {stored.offset}, the log starts at {low}; retention deleted "
-                "what lies between. Restore a newer backup, run `audience-stream reset-offsets` again if you just did, "
-                "or start with --accept-partial-rebuild"
-            )
-        _tell_skipped(number, stored.offset, low)
-        return Shard(number, stored.offset, max(stored.offset, low))
+        stored = self._store.locate(number)
+        return locate(number, stored, low or 0, self._topic_id, accept_partial=self._accept_partial)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])  # the binding would else fetch from Kafka's own offsets
@@ -243,8 +242,3 @@ class Shards:
         for number in gone:
             metrics.WORKER_OFFSET.remove(str(number))
         log.info("shards_revoked", shards=sorted(numbers))
-
-
-def _tell_skipped(number: int, first: int, following: int) -> None:
-    if first < following:
-        log.warning("records_skipped", shard=number, first=first, following=following)
