@@ -88,7 +88,7 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         worker.run()
     finally:
         watch.close()
-        shards.leave()
+        shards.leave(classic=settings.kafka_group_protocol == "classic")
         consumer.close()
         producer.close()
         store.close()

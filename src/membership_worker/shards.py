@@ -20,8 +20,7 @@ from membership_worker.topic_watch import TopicWatch
 
 log = get_logger()
 _ASK_STARTS_AGAIN_S = 5.0
-# a rebalance has several callbacks, each milliseconds after the answer to the one before
-_QUIET_S = 0.1
+_QUIET_S = 0.1  # what follows the answer to a callback is there within milliseconds
 _LEAVE_S = 2.0
 
 
@@ -57,20 +56,24 @@ class Shards:
         """Join the group."""
         self._consumer.subscribe([CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
-    def leave(self) -> None:
-        """Leave the group and wait until its last callback was answered, for two seconds at most.
+    def leave(self, *, classic: bool) -> None:
+        """Leave the group and answer the callbacks of that, for two seconds at most; `classic` is the group's protocol.
 
         `Consumer.close` alone may wait forever and let no other thread run. When shards arrived just before it, it
         calls two callbacks, but librdkafka waits for the first one's answer only, and drops what the second one asks of
-        a group that has ended meanwhile. After this, there is no callback left to call.
+        a group that has ended meanwhile. A consumer that has left finds no callback to call.
         """
         until = time.monotonic() + _LEAVE_S
         try:
-            self._consumer.unsubscribe()
-            read_ahead, self.rebalanced = True, True
-            while (read_ahead or self.rebalanced) and time.monotonic() < until:
+            if self._consumer.memberid() is None:
+                return
+            self.pause()
+            self._consumer.unsubscribe()  # in the midst of a classic rebalance, it takes effect after that
+            self.rebalanced = True
+            # closed before its commits are answered, a classic member would not leave; one that left has no id
+            while (self.rebalanced or (classic and self._consumer.memberid())) and time.monotonic() < until:
                 self.rebalanced = False
-                read_ahead = bool(self._consumer.consume(1000, timeout=_QUIET_S))
+                self._consumer.consume(1000, timeout=_QUIET_S)
         except KafkaException as error:
             log.debug("group_not_left", error=error.args[0].name())
 

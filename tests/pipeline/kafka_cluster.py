@@ -116,6 +116,18 @@ class Node:
             self._process.wait()
             self._process = None
 
+    def freeze(self) -> None:
+        """Let it stand still, as a machine that swaps; `thaw` ends that."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "it was not started"
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """Shut it down in order."""
         if self._process is not None:
