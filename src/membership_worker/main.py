@@ -88,7 +88,8 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         worker.run()
     finally:
         watch.close()
-        shards.leave(classic=settings.kafka_group_protocol == "classic")
+        if "group.instance.id" not in settings.kafka_options:  # a static member stays in its group
+            shards.leave(classic=settings.kafka_group_protocol == "classic")
         consumer.close()
         producer.close()
         store.close()

@@ -65,12 +65,13 @@ class Shards:
         """
         until = time.monotonic() + _LEAVE_S
         try:
-            if self._consumer.memberid() is None:
-                return
             self.pause()
+            self._consumer.consume(1000, timeout=0)  # answers what has come; records are nobody's by now
+            if self._consumer.memberid() is None:
+                return  # its session ended, say
             self._consumer.unsubscribe()  # in the midst of a classic rebalance, it takes effect after that
             self.rebalanced = True
-            # closed before its commits are answered, a classic member would not leave; one that left has no id
+            # closed before its commits are answered, a classic member would not leave; once it left, it has no id
             while (self.rebalanced or (classic and self._consumer.memberid())) and time.monotonic() < until:
                 self.rebalanced = False
                 self._consumer.consume(1000, timeout=_QUIET_S)

@@ -78,4 +78,6 @@ def subscribed(
         shards.subscribe()
         yield member, shards, settings
     finally:
+        with contextlib.suppress(RuntimeError):  # the case has closed it
+            member.poll(0)  # closing with an assignment not told yet may hang
         member.close()
