@@ -99,6 +99,9 @@ class TopicAdmin:
         return self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def _offsets(self, topic: str, partitions: list[int], which: OffsetSpec) -> dict[int, int]:
+        if not partitions:
+            return {}
+        self._look_for_leaders(topic)
         asked = {TopicPartition(topic, partition): which for partition in partitions}
         found, why = {}, "no leader answers"
         for partition, future in self._client.list_offsets(asked, request_timeout=_OFFSETS_TIMEOUT).items():
@@ -109,9 +112,7 @@ class TopicAdmin:
             else:
                 if offset >= 0:  # of a leader that can't be reached there is no error, but an offset that is none
                     found[partition.partition] = offset
-        if len(found) < len(partitions):
-            self._look_for_leaders(topic)
-        if partitions and not found:
+        if not found:
             raise KafkaUnavailable(
                 f"Kafka at {self._settings.kafka_bootstrap_servers} (AUDIENCE_KAFKA_BOOTSTRAP_SERVERS) does not tell "
                 f"the offsets of {topic}: {why}"
@@ -119,7 +120,11 @@ class TopicAdmin:
         return found
 
     def _look_for_leaders(self, topic: str) -> None:
-        """Learn who leads the topic now: after an election the client would ask the former leaders for ever."""
+        """Learn who leads the topic now.
+
+        After an election the client would ask the former leaders for ever. And when it connects just while it is asked
+        for offsets, it may wait 3 s before it looks for the leaders itself.
+        """
         try:
             self._client.list_topics(topic, timeout=_LEADERS_TIMEOUT)
         except KafkaException as error:
