@@ -375,15 +375,21 @@ MUTANTS = (
         "audience_core/kafka/admin.py",
         "if offset >= 0:",
         "if True:",
-        "tests/core/test_topic_admin.py"
-        "::test_a_leader_that_does_not_answer_hides_its_own_partitions_alone_and_is_looked_for",
+        "tests/core/test_topic_admin.py::test_a_leader_that_does_not_answer_hides_its_own_partitions_alone",
     ),
     Mutant(
         "no leader: looked for",
         "audience_core/kafka/admin.py",
-        "            self._look_for_leaders(topic)",
-        "            pass",
-        "tests/core/test_topic_admin.py::test_without_any_leader_the_offsets_are_not_told",
+        "        self._look_for_leaders(topic)\n",
+        "",
+        "tests/core/test_topic_admin.py::test_leaders_are_looked_for_before_each_question",
+    ),
+    Mutant(
+        "stop: the group is left before the consumer closes",
+        "membership_worker/shards.py",
+        "            self._consumer.unsubscribe()",
+        "            return",
+        "tests/membership_worker/test_leaving.py::test_all_shards_are_given_back_before_the_consumer_closes",
     ),
     Mutant(
         "no leader: read all the same",
