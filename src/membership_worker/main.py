@@ -88,9 +88,9 @@ def _run(settings: WorkerSettings, admin: TopicAdmin, client: Redis, progress: P
         worker.run()
     finally:
         watch.close()
-        if "group.instance.id" not in settings.kafka_options:  # a static member stays in its group
-            shards.leave(classic=settings.kafka_group_protocol == "classic")
-        consumer.close()
+        shards.close(
+            classic=settings.kafka_group_protocol == "classic", static="group.instance.id" in settings.kafka_options
+        )
         producer.close()
         store.close()
         if tracing is not None:

@@ -56,6 +56,12 @@ class Shards:
         """Join the group."""
         self._consumer.subscribe([CHANGES], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
+    def close(self, *, classic: bool, static: bool = False) -> None:
+        """Leave the group, but as a `static` member stay in it, and close the consumer."""
+        if not static:
+            self.leave(classic=classic)
+        self._consumer.close()
+
     def leave(self, *, classic: bool) -> None:
         """Leave the group and answer the callbacks of that, for two seconds at most; `classic` is the group's protocol.
 

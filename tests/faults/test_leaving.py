@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.membership_worker.member import GIVEN, REVOKED, subscribed
+from tests.membership_worker.member import CLOSING, GIVEN, REVOKED, subscribed
 from tests.pipeline.kafka_cluster import KafkaCluster
 from tests.pipeline.running import eventually
 
@@ -51,10 +51,8 @@ def test_shards_that_arrive_just_before_it_closes_are_given_back_first(
     with subscribed(monkeypatch, one_node.address, protocol) as (member, shards, settings):
         eventually(Described(one_node.address, settings.worker_group).has_given_all, 20)
         time.sleep(ARRIVED_S)  # only a poll, left out here, would tell that the answer has arrived
-        shards.leave(classic=protocol == "classic")
-        assert member.called == [GIVEN, REVOKED]
-        member.close()
-        assert member.called == [GIVEN, REVOKED]
+        shards.close(classic=protocol == "classic")
+        assert member.called == [GIVEN, REVOKED, CLOSING]
 
 
 @both_protocols
@@ -69,8 +67,7 @@ def test_it_leaves_though_kafka_answers_its_commit_late(
         thaw.start()
         try:
             shards.commit(dict.fromkeys(shards.taken, 1))
-            shards.leave(classic=protocol == "classic")
-            member.close()
+            shards.close(classic=protocol == "classic")
         finally:
             thaw.join()
         eventually(Described(one_node.address, settings.worker_group).members, NOTICED_S, 0)

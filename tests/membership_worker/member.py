@@ -20,11 +20,12 @@ from membership_worker.shards import Shards
 
 ALL = frozenset(range(8))
 GIVEN, REVOKED = ("on_assign", ALL), ("on_revoke", ALL)
+CLOSING = ("close", frozenset[int]())
 JOIN_S = 20
 
 
 class Member(Consumer):
-    """A consumer that notes which callback was called with which shards."""
+    """A consumer that notes which callback was called with which shards, and when it began to close."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
@@ -33,6 +34,10 @@ class Member(Consumer):
     def subscribe(self, *topics: Any, **callbacks: Any) -> None:
         noting: dict[str, Any] = {name: self._noting(name, callback) for name, callback in callbacks.items()}
         super().subscribe(*topics, **noting)
+
+    def close(self) -> None:
+        self.called.append(CLOSING)
+        super().close()
 
     def _noting(self, name: str, callback: Callable[..., None]) -> Callable[..., None]:
         def noting(_: Consumer, partitions: list[TopicPartition]) -> None:

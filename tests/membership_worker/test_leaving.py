@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.membership_worker.member import GIVEN, REVOKED, subscribed
+from tests.membership_worker.member import CLOSING, GIVEN, REVOKED, subscribed
 
 
 @pytest.mark.parametrize("taken", [False, True])
@@ -13,12 +13,16 @@ def test_all_shards_are_given_back_before_the_consumer_closes(
         member.wait_for_shards()
         if taken:
             shards.take_waiting()
-        shards.leave(classic=True)
-        assert member.called[-1] == REVOKED
+        shards.close(classic=True)
+        assert member.called == [GIVEN, REVOKED, CLOSING]
         assert not shards.taken
-        called = list(member.called)
-        member.close()
-        assert member.called == called
+
+
+def test_a_static_member_closes_without_leaving(monkeypatch: pytest.MonkeyPatch, kafka_server: str) -> None:
+    with subscribed(monkeypatch, kafka_server) as (member, shards, _):
+        member.wait_for_shards()
+        shards.close(classic=True, static=True)
+        assert member.called == [GIVEN, CLOSING, REVOKED]
 
 
 def test_leaving_twice_is_no_error(monkeypatch: pytest.MonkeyPatch, kafka_server: str) -> None:
