@@ -17,6 +17,7 @@ import yaml
 
 from audience_stream.embedded import free_port
 from tests.deploy.promql import DEPLOY
+from tests.pipeline.running import eventually
 
 RUNBOOKS = "https://docs.example.com/audience-stream/runbook.md"
 
@@ -35,6 +36,12 @@ class Prometheus:
         assert answer["status"] == "success", f"{answer.get('error')}: {query}"
         return list(answer["data"]["result"])
 
+    def scraped(self) -> set[str]:
+        """Jobs that were scraped, and answered."""
+        now = time.time()
+        answers = self.query_range("up == 1", now, now, 1)
+        return {answer["metric"]["job"] for answer in answers}
+
     def alerts(self) -> dict[str, set[str]]:
         """Alert name → its states now: pending, firing."""
         found: dict[str, set[str]] = {}
@@ -47,7 +54,10 @@ class Prometheus:
 def prometheus(
     folder: Path, targets: Mapping[str, str], *, scrape: str, rules: Mapping[str, str], alertmanager: str | None = None
 ) -> Iterator[Prometheus]:
-    """Run Prometheus. `targets`: job → URL of its metrics; `rules`: file name → text; `alertmanager`: host:port."""
+    """Run Prometheus, and yield it once every target was scraped.
+
+    `targets`: job → URL of its metrics; `rules`: file name → text; `alertmanager`: host:port.
+    """
     folder.mkdir(parents=True)
     for name, text in rules.items():
         (folder / name).write_text(text)
@@ -78,6 +88,8 @@ def prometheus(
     with _running(command, folder / "prometheus.log", f"http://{address}/-/ready"):
         server = Prometheus(f"http://{address}")
         with server.http:
+            # it is ready seconds before its first scrape, and what happens before that is in no `increase`
+            eventually(server.scraped, 30, set(targets))
             yield server
 
 
